@@ -317,6 +317,13 @@ READING: dict[str, Operation] = {
         ts=3,
         norm=mc.Reestimate(data),
     ),
+    "mechanism_map, in one order of units": lambda model, data: mc.mechanism_map(
+        {"a": model, "b": mc.with_parameters(model, beside(model)[1])},
+        mc.Suite({"cue": data, "hue": data}),
+        ts=3,
+        norm=mc.Reestimate(data),
+        align=mc.UniverseMatching(steps=3, restarts=1),
+    ),
     "merge": merged,
     "judge_merged": judged,
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),

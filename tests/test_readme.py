@@ -27,6 +27,7 @@ PAGES = (
     "features",
     "formats",
     "interventions",
+    "map",
     "merging",
     "methods",
     "outcomes",

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.mechanisms._map import make_tree
+from mechconn.mechanisms._map_tree import make_tree
 from zoo import FEATURES, build, mlp, norm_mlp, rows
 
 HUE = rows(30, 3)[0], rows(30, 1)[1]

@@ -4,6 +4,7 @@ from mechconn.cli import (  # noqa: F401 - for their commands
     _commands,
     _data_command,
     _init_command,
+    _map_command,
     _merge_command,
     _reliances_command,
     _run_command,

@@ -38,18 +38,20 @@ def list_text_options(config: AuditConfig, folder: Path, weights: Sequence[Path]
 def check_tokenizers(
     config: AuditConfig, weights: Sequence[Path], base: Path | None, note: Callable[[str], object]
 ) -> None:
-    """Raise where both networks bring a tokenizer, none is named, and theirs differ; note where one has none."""
+    """Raise where networks bring tokenizers that differ, and none is named; note where one has none."""
     if config.text is None or config.text.tokenizer is not None:
         return
     own = {file: _find_own(file, base) for file in weights}
     found = [place for place in (own[file] for file in weights) if place is not None]
     if lacking := [str(file) for file, place in own.items() if place is None and found]:
         note(f"{lacking[0]} holds no tokenizer; texts are read by that of {found[0]}")
-    if len(found) < 2 or found[0].resolve() == found[1].resolve():
+    places = {place.resolve(): place for place in found}.values()
+    if len(places) < 2:
         return
-    a, b = collect_errors(*(lambda place=place: read_tokenizer(place) for place in found))
-    if why := explain_different_tokenizers(a, b):
-        raise ValueError(why)
+    first, *others = collect_errors(*(lambda place=place: read_tokenizer(place) for place in places))
+    for other in others:
+        if why := explain_different_tokenizers(first, other):
+            raise ValueError(why)
 
 
 def check_texts(models: Sequence[tuple[str, nn.Module]], splits: Mapping[str, Any], example: Any) -> None:

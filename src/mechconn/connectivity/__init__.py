@@ -19,11 +19,13 @@ from mechconn.connectivity._evaluator import Evaluator as Evaluator
 from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
 from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN
+from mechconn.connectivity._path_verdict import TOLERANCE as TOLERANCE
 from mechconn.connectivity._path_verdict import PathVerdict as PathVerdict
 from mechconn.connectivity._plane import Plane as Plane
 from mechconn.connectivity._plane import PlanePoint as PlanePoint
 from mechconn.connectivity._plane import evaluate_plane as evaluate_plane
 from mechconn.connectivity._profile import Profile as Profile
+from mechconn.connectivity._profile import write_table as write_table
 from mechconn.connectivity._profile_page import describe_norm as describe_norm
 from mechconn.connectivity._profile_page import describe_path as describe_path
 from mechconn.connectivity._profile_page import describe_shifts as describe_shifts

@@ -219,6 +219,10 @@ class Evaluator:
         self._held[saved] = other.saved
         self._known |= {(key, what): found for (key, what), found in other._known.items() if key == (saved,)}
 
+    def remember(self, found: Mapping[str, Outcomes]) -> None:
+        """Take outcomes of the network as saved for known, by what errors call the data; see `Suite.draws_of`."""
+        self._known |= {(self._hold(self.saved), what): outcomes for what, outcomes in found.items()}
+
     def forget(self, point: Point) -> None:
         """Let go of a point and of all that was computed there."""
         gone = id(point)

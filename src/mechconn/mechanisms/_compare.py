@@ -23,6 +23,7 @@ from mechconn.datasets import (
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._comparison import Agreement, Comparison, Difference, SimilarityVerdict
 from mechconn.mechanisms._difference_evidence import (
+    CountDifferenceBounds,
     bound_difference_over_runs,
     compare_accuracy_effects,
     compare_bounded_effects,
@@ -41,7 +42,7 @@ from mechconn.mechanisms._reduction import compute_reductions, mirror_outcome
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, check_adapters_apart, check_metrics, check_row_count, check_row_order
-from mechconn.stats import Interval
+from mechconn.stats import Interval, bound_count_difference
 
 Measured: TypeAlias = nn.Module | ModelOutputs
 Models: TypeAlias = Measured | Sequence[Measured]
@@ -250,35 +251,42 @@ def compare_over_samples(
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
-    return {name: _compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
+    return {name: compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
 
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
     """The interval of the sum of the effects of one split on A and on B: B's less that on A mirrored."""
     bounds = a.bounds_on(on)
     before, after = ((mirror_outcome(a.splits[s], on, bounds), b.splits[s]) for s in (suite.reference, name))
-    return _compare_effects(before, after, on, bounds).interval
+    return compare_effects(before, after, on, bounds).interval
 
 
-def _compare_effects(
+def compare_effects(
     before: tuple[SplitOutcome, SplitOutcome],
     after: tuple[SplitOutcome, SplitOutcome],
     on: On,
     bounds: Interval | None,
     confidence: float = CONFIDENCE,
+    bound: CountDifferenceBounds = bound_count_difference,
 ) -> Difference:
+    """The effect on B minus that on A, from the outcomes of A and B on the reference and on another split.
+
+    `bound` is used on the accuracy of rows that are independent.
+    """
     first, second = (join_clusters(*sides) for sides in zip(before, after, strict=True))
     before, after = (first[0], second[0]), (first[1], second[1])
     if before[0].clusters is not None:
         return _compare_over_clusters(before, after, on, bounds, confidence)
     here, there = ((a.values(on), b.values(on)) for a, b in (before, after))
     if compares_within_classes(before[0], after[0]):
-        return Difference(*compare_within(here, there, (before[0].targets, after[0].targets), on, bounds, confidence))
+        labels = before[0].targets, after[0].targets
+        return Difference(*compare_within(here, there, labels, on, bounds, confidence))
     paired = can_pair(before[0], after[0])
     if bounds is not None:
         return Difference(*compare_bounded_effects(here, there, paired, confidence, bounds))
-    apart = compare_accuracy_effects if on == "accuracy" else compare_loss_effects
-    return Difference(*apart(here, there, paired, confidence))
+    if on == "accuracy":
+        return Difference(*compare_accuracy_effects(here, there, paired, confidence, bound))
+    return Difference(*compare_loss_effects(here, there, paired, confidence))
 
 
 def _compare_over_clusters(

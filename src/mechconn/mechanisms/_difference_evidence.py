@@ -204,10 +204,16 @@ def bound_difference_over_runs(a: Sequence[float], b: Sequence[float], rows: int
 
 PairedValues = tuple[Tensor, Tensor]
 """Per-row values of models A and B on one split."""
+CountDifferenceBounds: TypeAlias = Callable[[float, float, float, float], Interval]
+"""(gains, losses, rows, confidence) -> the interval of P(gain) - P(loss)."""
 
 
 def compare_accuracy_effects(
-    before: PairedValues, after: PairedValues, paired: bool, confidence: float
+    before: PairedValues,
+    after: PairedValues,
+    paired: bool,
+    confidence: float,
+    bound: CountDifferenceBounds = bound_count_difference,
 ) -> tuple[float, Interval]:
     """(effect on B minus effect on A, its interval), from the correctness of the same rows under both models; exact.
 
@@ -223,9 +229,9 @@ def compare_accuracy_effects(
     if paired:
         moved = gaps[1] - gaps[0]
         inner = moved.clamp(-1.0, 1.0)
-        one, two = (bound_count_difference(*match_counts(part), len(moved), half) for part in (inner, moved - inner))
+        one, two = (bound(*match_counts(part), len(moved), half) for part in (inner, moved - inner))
         return effect, (one[0] + two[0], one[1] + two[1])
-    first, second = (bound_count_difference(*match_counts(gap), len(gap), half) for gap in gaps)
+    first, second = (bound(*match_counts(gap), len(gap), half) for gap in gaps)
     return effect, (second[0] - first[1], second[1] - first[0])
 
 

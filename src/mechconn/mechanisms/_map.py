@@ -1,199 +1,114 @@
-"""Several models at once: which are close in weight space, and which in mechanism."""
+"""Mapping several models: outcomes of each, distances and barriers between every two, and what they say together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from functools import partial
+from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from torch import nn
 
-from mechconn.alignment import check_no_adapters
-from mechconn.connectivity import Evaluator, Profile, ShiftedEnd, check_grid, describe_norm, evaluate_line
-from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_is, check_two_models, resolve_compute
-from mechconn.datasets import Suite, check_interventions, check_label_names
+from mechconn.alignment import (
+    AlignmentMethod,
+    ManyAlignmentMethod,
+    ManyAlignments,
+    align_many,
+    check_no_adapters,
+)
+from mechconn.connectivity import TOLERANCE, Evaluator, check_grid
+from mechconn.core import (
+    Compute,
+    PerSampleLoss,
+    Progress,
+    check_is,
+    check_non_negative,
+    check_same_keys,
+    check_two_models,
+    resolve_compute,
+)
+from mechconn.datasets import Clusters, ModelOutputs, Suite, check_interventions, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._effects import Invariance, On
-from mechconn.mechanisms._measure import check_questions, make_invariance
-from mechconn.mechanisms._outcomes import measure_outcome
-from mechconn.network import (
-    Metric,
-    NormPolicy,
-    Point,
-    check_joined,
-    check_metrics,
-    join_networks,
-    resolve_norm,
-    share_ignored,
+from mechconn.mechanisms._map_lines import EACH, Aligner, MapLines, PairwiseAlignment, find_symmetry
+from mechconn.mechanisms._map_pairs import (
+    Barriers,
+    MapPair,
+    Pair,
+    WalkedLine,
+    check_barriers,
+    choose_confidence,
+    choose_paths,
+    judge_pairs,
+    make_matrix,
 )
-from mechconn.paths import LinearPath
-from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_heat_map, print_table
+from mechconn.mechanisms._map_result import MechanismMap
+from mechconn.mechanisms._map_tree import make_tree
+from mechconn.mechanisms._measure import check_questions, make_invariance
+from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
+from mechconn.network import Metric, NormPolicy, check_adapters_apart, check_metrics, join_networks, resolve_norm
+from mechconn.symmetry import Symmetry
 
-if TYPE_CHECKING:
-    from mechconn.plotting import Axes, Figure
-
-Matrix: TypeAlias = tuple[tuple[float, ...], ...]
-Measure: TypeAlias = Literal["barrier", "distance"]
-LABELS: Mapping[Measure, str] = {"distance": "mechanistic distance", "barrier": "barrier in loss"}
-Aligner: TypeAlias = Callable[[nn.Module, nn.Module], nn.Module]
-"""(A, B) -> B moved onto A, its units permuted."""
-
-
-@dataclass(frozen=True)
-class Merge:
-    """One step of a tree: two groups of models become one.
-
-    Attributes:
-        left: the models of one group.
-        right: those of the other.
-        height: the mean over all pairs, one from each group, of what the tree is of.
-    """
-
-    left: tuple[str, ...]
-    right: tuple[str, ...]
-    height: float
-
-
-@dataclass(frozen=True)
-class Tree:
-    """A hierarchy of models by average linkage.
-
-    Attributes:
-        order: the models, neighbours in the tree side by side.
-        merges: from the closest pair to the whole.
-    """
-
-    order: tuple[str, ...]
-    merges: tuple[Merge, ...]
-
-
-@dataclass(frozen=True, repr=False)
-class MechanismMap(Result, kind="mechanism_map"):
-    """Pairwise barriers and mechanistic distances of several models; rows and columns in the order of `names`.
-
-    `print(result)` gives both matrices.
-
-    Attributes:
-        names: the models.
-        barrier: the barrier of the loss on the straight path between two models, on the reference split; symmetric,
-            zero on the diagonal.
-        distance: the mechanistic distance, max over interventions of |effect on one model - effect on the other|.
-        trees: "barrier" and "distance" -> a tree by average linkage.
-        invariance: model -> its effects and verdicts.
-        aligned: whether an aligner moved one model of each pair onto the other before the path was walked.
-        norm: where the statistics on the paths came from.
-        compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
-        notes: where a path ends at another network than the saved one on the reference, since its statistics were
-            re-estimated.
-    """
-
-    names: tuple[str, ...]
-    barrier: Matrix
-    distance: Matrix
-    trees: Mapping[str, Tree]
-    invariance: Mapping[str, Invariance]
-    aligned: bool
-    norm: Mapping[str, Any]
-    compute: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-    def plot(self, on: Measure = "distance", *, ax: Axes | None = None) -> Figure:
-        """A matplotlib Figure: the matrix as a heat map in the order of its tree, and the tree above it.
-
-        Args:
-            on: "distance" or "barrier".
-            ax: the panel of the matrix, without the tree; default: a new figure.
-
-        Raises:
-            ValueError: `on` is neither.
-        """
-        check_choice("on", on, tuple(self.trees))
-        matrix = self.barrier if on == "barrier" else self.distance
-        return draw_heat_map(self.names, matrix, _linkage(np.array(matrix)), LABELS[on], ax)
-
-    def __str__(self) -> str:
-        lines = []
-        for on, label in LABELS.items():
-            lines += [f"{label} between {len(self.names)} models", *print_table(self._tabulate(on))]
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per pair of models: barrier and mechanistic distance."""
-        return [
-            {"a": a, "b": b, "barrier": self.barrier[i][j], "distance": self.distance[i][j]}
-            for (i, a), (j, b) in combinations(enumerate(self.names), 2)
-        ]
-
-    def header(self) -> Header:
-        """What was asked."""
-        return Header(f"{len(self.names)} models", "Which are close in weight space, and which in mechanism?")
-
-    def sections(self) -> list[Section]:
-        """Both matrices with their trees, then what every model relies on."""
-        aligned = "One model of each pair was moved onto the other." if self.aligned else "No symmetry was removed."
-        found = [
-            Section(
-                label[:1].upper() + label[1:],
-                text=f"Along straight paths. {aligned}{describe_norm(self.norm)}" if on == "barrier" else "",
-                figures=(Drawing(lambda on=on: self.plot(on), f"{label}, as a heat map; the table below holds it."),),
-                tables=(self._tabulate(on),),
-                note=" ".join(f"{note}." for note in self.notes) if on == "barrier" else "",
-            )
-            for on, label in LABELS.items()
-        ]
-        for name, measured in self.invariance.items():
-            found += [replace(section, title=f"{name}: {section.title}") for section in measured.sections()]
-        return found
-
-    def _tabulate(self, on: Measure) -> Table:
-        matrix = self.barrier if on == "barrier" else self.distance
-        rows = [(name, *(f"{value:.3f}" for value in row)) for name, row in zip(self.names, matrix, strict=True)]
-        return Table(("", *self.names), tuple(rows))
+Aligning: TypeAlias = Aligner | AlignmentMethod | ManyAlignments | None
 
 
 def mechanism_map(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | ModelOutputs],
     suite: Suite,
     margin: float = 0.05,
     on: On = "accuracy",
     ts: int | Sequence[float] = 11,
     *,
     norm: NormPolicy | None = None,
-    align: Aligner | None = None,
+    align: Aligner | AlignmentMethod | ManyAlignments | None = None,
+    symmetry: Symmetry | None = None,
+    barriers: Barriers | Sequence[Pair] = "all",
+    tolerance: float = TOLERANCE,
     ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
 ) -> MechanismMap:
-    """Barriers and mechanistic distances between every two of several models, as matrices and trees.
+    """Barriers and mechanistic distances between every two of several models, as matrices, trees and points of a plane.
 
     The mechanistic distance of two models is the largest |e_a - e_b| over the suite's interventions, with e the effect
-    on accuracy or loss: 0 for equal effects, at most 2 on accuracy. It is a number without an interval, to arrange many
-    models by; whether two of them use the same mechanisms is for `compare_mechanisms` to say. A barrier is no proof of
-    different mechanisms, nor is a path without one a proof of the same.
+    on accuracy or loss: 0 for equal effects, at most 2 on accuracy. Each has an interval, from the rows of both models;
+    all intervals hold together with 95 %, and so do the verdicts: two models "differ" where the whole interval lies
+    above the margin, "agree" where it lies within. Whether two of them use the same mechanisms in the paper's sense is
+    for `compare_mechanisms` to say. A barrier is no proof of different mechanisms, nor is a path without one a proof of
+    the same.
+
+    Each model runs over each split once, however many pairs there are. A path takes one more pass over the reference
+    for each point between its ends; ends are evaluated anew, once for each model, where their statistics are
+    re-estimated, and for each pair where a function of yours moves them.
 
     Args:
         models: name -> network, two or more: one module with different parameters and statistics; they stay as they
-            are.
-        suite: the reference and its counterfactuals.
-        margin: of the verdicts in `invariance`.
+            are. With barriers="none" any networks, or outputs of some (`load_outputs`).
+        suite: the reference and its counterfactuals, with rows that come in one order every time.
+        margin: of the verdicts in `invariance` and on pairs.
         on: "accuracy", "loss" or the name of a metric, what effects are measured in; barriers are in loss.
-        ts: points on each path, as in `evaluate_path`.
-        norm: where normalisation statistics on the paths come from, ends included; required when the models keep any.
-        align: (A, B) -> B moved onto A before the path is walked, such as by a permutation of units; default: no
-            symmetry is removed.
+        ts: points on each path, as in `evaluate_path`; 3 are the ends and the middle.
+        norm: where normalisation statistics on the paths come from, ends included; required when the models keep any
+            and paths are walked.
+        align: how units are matched before paths are walked: `UniverseMatching()` or `MergeMany()`, which bring all
+            models into one order of units at once; what `align_many` gave for these models; another
+            `AlignmentMethod`, or a function (A, B) -> B moved onto A, for each pair by itself; default: no symmetry is
+            removed.
+        symmetry: what a method may move; default: found on the first rows of the reference.
+        barriers: between which models paths are walked: "all"; "tree", a spanning tree of least mechanistic distance;
+            "none"; or a list of pairs of names.
+        tolerance: the largest barrier in loss that counts as none.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
+        cluster: a label for each row where rows come in clusters; see `measure_invariance`.
         seed: of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where each model is.
@@ -203,7 +118,24 @@ def mechanism_map(
         ValueError: fewer than two models, a suite without interventions, models that are not one module or a path
             without a barrier (the pair is named), or as in `measure_invariance`.
 
-    Source: average linkage: Sokal & Michener 1958; the rest Lubana et al. 2023.
+    Example:
+        Two networks that always answer 1 and one that reads its input.
+
+        >>> y = torch.arange(200) % 2
+        >>> right, wrong = torch.eye(2)[y], torch.eye(2)[1 - y]
+        >>> suite = Suite({"cue": (right, y), "rand_cue": (wrong, y)})
+        >>> models = {name: nn.Linear(2, 2).requires_grad_(False) for name in ("one", "two", "reader")}
+        >>> for name, model in models.items():
+        ...     _ = model.weight.copy_(torch.eye(2) * (name == "reader"))
+        ...     _ = model.bias.copy_(torch.tensor([0.0, 1.0]) * (name != "reader"))
+        >>> found = mechanism_map(models, suite, ts=3)
+        >>> found.groups, found.distance[0]
+        ((('one', 'two'), ('reader',)), (0.0, 0.0, 1.0))
+        >>> [(pair.a, pair.b, pair.verdict, pair.path) for pair in found.pairs][:2]
+        [('one', 'two', 'agree', 'connected'), ('one', 'reader', 'differ', 'connected')]
+
+    Source: average linkage: Sokal & Michener 1958; multidimensional scaling: Torgerson 1952; the rest Lubana et al.
+    2023.
     """
     compute = resolve_compute(compute, device, progress)
     check_questions(suite, margin, on, check_metrics(metrics))
@@ -211,39 +143,128 @@ def mechanism_map(
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
     check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite, loss)
-    models = dict(zip(models, (found.module for found in join_networks(list(models.values()))), strict=True))
-    if align is not None:
-        for model in models.values():
-            check_no_adapters(model)
-    grid, quiet, pairs = check_grid(ts), compute.without_progress(), list(combinations(models, 2))
-    report = _Counter(compute, len(pairs) + len(models))
-    evaluators = {
-        name: Evaluator(model, suite, loss=loss, metrics=metrics, seed=seed, compute=quiet)
-        for name, model in models.items()
-    }
-    policy = resolve_norm(norm, next(iter(evaluators.values())).network)
-    lines = _Lines(models, evaluators, grid, policy, align, tuple(ignore))
-    lines.check()
-    invariance = {
-        name: report.count(lambda own=own: make_invariance(measure_outcome(own, on), suite, margin, on))
-        for name, own in evaluators.items()
-    }
-    profiles = {pair: report.count(lambda pair=pair: lines.walk(*pair)) for pair in pairs}
-    barriers = {pair: profile.barrier(suite.reference).height for pair, profile in profiles.items()}
-    distances = {(a, b): _mechanistic_distance(invariance[a], invariance[b]) for a, b in pairs}
-    names = tuple(models)
-    barrier, distance = _make_matrix(names, barriers), _make_matrix(names, distances)
+    names = list(models)
+    check_barriers(barriers, names)
+    task = MapTask(margin, on, check_grid(ts), check_non_negative("tolerance", tolerance), barriers)
+    quiet = compute.without_progress()
+    run: dict[str, Any] = {"loss": loss, "metrics": metrics, "cluster": cluster, "seed": seed, "compute": quiet}
+    report = _Counter(compute, len(models) + task.count_paths(names))
+    evaluators, lines, alignment = _prepare(models, suite, task, run, norm, align, symmetry, tuple(ignore))
+    outcomes = {name: report.count(lambda own=own: measure_outcome(own, on)) for name, own in evaluators.items()}
+    measured = measure_map(outcomes, suite, task)
+    if lines is None:
+        return assemble_map(measured, {}, task, {}, alignment)
+    walk = lines.walk
+    walked = {pair: report.count(lambda pair=pair: walk(*pair)) for pair in task.choose(measured)}
+    return assemble_map(measured, walked, task, lines.norm.describe(), alignment)
+
+
+@dataclass(frozen=True)
+class MapTask:
+    """What is asked of several models.
+
+    Attributes:
+        margin: the largest effect, and difference of effects, that counts as none.
+        on: what effects are measured in.
+        grid: points on each path.
+        tolerance: the largest barrier in loss that counts as none.
+        barriers: between which models paths are walked.
+    """
+
+    margin: float
+    on: On
+    grid: tuple[float, ...]
+    tolerance: float
+    barriers: Barriers | Sequence[Pair]
+
+    def count_paths(self, names: Sequence[str]) -> int:
+        """How many paths are walked."""
+        if self.barriers == "tree":
+            return len(names) - 1
+        return len(choose_paths(self.barriers, names, {}))
+
+    def choose(self, measured: MapMeasures) -> list[Pair]:
+        """The paths that are walked."""
+        distances = {pair: found.distance for pair, found in measured.pairs.items()}
+        return choose_paths(self.barriers, list(measured.invariance), distances)
+
+    def confidence(self, names: Sequence[str]) -> float:
+        """Of each barrier's interval."""
+        return choose_confidence(self.count_paths(names))
+
+
+@dataclass(frozen=True)
+class MapMeasures:
+    """What the outcomes say: effects of every model, and the distance of every pair."""
+
+    invariance: Mapping[str, Invariance]
+    pairs: Mapping[Pair, MapPair]
+
+
+@dataclass(frozen=True)
+class MapAlignment:
+    """How units were matched: the settings, empty where they were not; and notes."""
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def measure_map(
+    outcomes: Mapping[str, ModelOutcome],
+    suite: Suite,
+    task: MapTask,
+    compute: Compute | None = None,
+) -> MapMeasures:
+    """Effects and distances from outcomes of every model; no further pass. `compute` is told of the progress.
+
+    Raises:
+        ValueError: the rows of a model came in another order than the first one's.
+    """
+    compute, invariance = Compute() if compute is None else compute, dict[str, Invariance]()
+    for name, found in outcomes.items():
+        invariance[name] = make_invariance(found, suite, task.margin, task.on)
+        compute.report("judging the models", len(invariance), len(outcomes))
+    report = partial(compute.report, "comparing the pairs")
+    pairs = judge_pairs(outcomes, invariance, suite.reference, task.margin, task.on, report)
+    return MapMeasures(invariance, pairs)
+
+
+def assemble_map(
+    measured: MapMeasures,
+    walked: Mapping[Pair, WalkedLine],
+    task: MapTask,
+    norm: Mapping[str, Any],
+    alignment: MapAlignment,
+) -> MechanismMap:
+    """The map from all that was measured."""
+    names = tuple(measured.invariance)
+    distance = make_matrix(names, {pair: found.distance for pair, found in measured.pairs.items()})
+    barrier = make_matrix(names, {pair: line.height for pair, line in walked.items()})
+    trees = {"distance": make_tree(names, distance)}
+    if len(walked) == len(measured.pairs):
+        trees = {"barrier": make_tree(names, barrier), **trees}
+    shifted = {name: told for line in walked.values() for name, told in line.shifted.items()}
     return MechanismMap(
         names=names,
-        barrier=_to_tuples(barrier),
-        distance=_to_tuples(distance),
-        trees={"barrier": make_tree(names, barrier), "distance": make_tree(names, distance)},
-        invariance=invariance,
-        aligned=align is not None,
-        norm=policy.describe(),
-        compute=invariance[names[0]].compute,
-        notes=tuple(_note_shifted(profiles, choose_shift_margin(on, margin))),
+        barrier=tuple(map(tuple, barrier.tolist())),
+        distance=tuple(map(tuple, distance.tolist())),
+        trees=trees,
+        invariance=measured.invariance,
+        aligned=bool(alignment.settings),
+        norm=norm,
+        compute=measured.invariance[names[0]].compute,
+        notes=(*alignment.notes, *shifted.values()),
+        pairs=tuple(_add_line(found, walked.get(pair)) for pair, found in measured.pairs.items()),
+        tolerance=task.tolerance,
+        alignment=alignment.settings,
+        ts=task.grid if walked else (),
     )
+
+
+def _add_line(pair: MapPair, line: WalkedLine | None) -> MapPair:
+    if line is None:
+        return pair
+    return replace(pair, barrier=line.height, barrier_interval=line.interval, path=line.verdict)
 
 
 @dataclass(frozen=True)
@@ -262,126 +283,111 @@ class _Counter:
         return result
 
 
-@dataclass(frozen=True, eq=False)
-class _Lines:
-    """The straight lines between models, all on the module of the first, on the reference alone.
+def _prepare(
+    models: Mapping[str, Any],
+    suite: Suite,
+    task: MapTask,
+    run: Mapping[str, Any],
+    norm: NormPolicy | None,
+    align: Aligning,
+    symmetry: Symmetry | None,
+    ignore: tuple[str, ...],
+) -> tuple[dict[str, Evaluator], MapLines | None, MapAlignment]:
+    """(what measures each model, the lines between them once all are known to be one module, how they are aligned)."""
+    if not task.count_paths(list(models)):
+        check_adapters_apart([model for model in models.values() if isinstance(model, nn.Module)])
+        own = {name: Evaluator(*represent_on_suite(model, suite), **run) for name, model in models.items()}
+        return own, None, MapAlignment()
+    joined = dict(zip(models, (found.module for found in join_networks(list(models.values()))), strict=True))
+    evaluators = {name: Evaluator(model, suite, **run) for name, model in joined.items()}
+    lines = make_lines(joined, evaluators, task, norm, task.confidence(list(models)), ignore)
+    lines.check()
+    return evaluators, *align_lines(lines, align, symmetry, run["seed"], run["compute"])
 
-    Each model's end is evaluated once, however many lines lead there.
+
+def make_lines(
+    models: Mapping[str, nn.Module],
+    evaluators: Mapping[str, Evaluator],
+    task: MapTask,
+    norm: NormPolicy | None,
+    confidence: float,
+    ignore: Sequence[str],
+) -> MapLines:
+    """The lines between models of one weight space, on the module of the first; where no symmetry is removed.
+
+    Raises:
+        ValueError: the models keep statistics, and nothing says where those on paths come from.
     """
-
-    models: Mapping[str, nn.Module]
-    evaluators: Mapping[str, Evaluator]
-    grid: tuple[float, ...]
-    norm: NormPolicy
-    align: Aligner | None
-    ignore: Sequence[str]
-
-    @cached_property
-    def points(self) -> dict[str, Point]:
-        """Where each model stands, with the first one's values of what is ignored."""
-        first = next(iter(self.evaluators.values())).saved
-        return {name: share_ignored(own.saved, first, self.ignore) for name, own in self.evaluators.items()}
-
-    def check(self) -> None:
-        """Refuse models that are not the first one's module.
-
-        Raises:
-            ValueError: the two are named.
-        """
-        for other in list(self.models)[1:]:
-            self._check(f"model {other!r}", self.models[other], self.evaluators[other])
-
-    def walk(self, a: str, b: str) -> Profile:
-        """The profile of one line; what is known of both models is not computed again.
-
-        Raises:
-            ValueError: the aligned model is not one module with the first, or the line has no barrier; both are named.
-        """
-        first = next(iter(self.evaluators.values()))
-        reference = first.suite.reference
-        for other in (a, b):
-            first.adopt(self.evaluators[other])
-        with _name_models(a, b):
-            end = self.points[b] if self.align is None else self._align(self.align, a, b)
-            line = LinearPath(self.points[a], end)
-            profile = evaluate_line(first, line, self.grid, self.norm, False, lambda **_: None, (reference,))
-            profile.barrier(reference)
-        if self.align is not None:
-            first.forget(end)
-        return profile
-
-    def _align(self, align: Aligner, a: str, b: str) -> Point:
-        """Where B stands once it is moved onto A."""
-        first, moved = next(iter(self.evaluators.values())), align(self.models[a], self.models[b])
-        own = Evaluator(moved, first.suite, compute=first.compute)
-        self._check("what `align` gave", moved, own)
-        return share_ignored(own.saved, first.saved, self.ignore)
-
-    def _check(self, what: str, model: nn.Module, own: Evaluator) -> None:
-        """Refuse a model that is not the first one's module."""
-        name, first = next(iter(self.evaluators.items()))
-        models, names = (self.models[name], model), (f"model {name!r}", what)
-        networks, ends = (first.network, own.network), (first.saved, own.saved)
-        check_joined(models, networks, ends, lambda: first.example, ignore=self.ignore, names=names)
+    first = next(iter(evaluators.values()))
+    return MapLines(
+        models=models,
+        evaluators=evaluators,
+        first=first,
+        grid=task.grid,
+        norm=resolve_norm(norm, first.network),
+        align=None,
+        moved={},
+        ignore=ignore,
+        tolerance=task.tolerance,
+        confidence=confidence,
+        margin=choose_shift_margin(task.on, task.margin),
+    )
 
 
-@contextmanager
-def _name_models(a: str, b: str) -> Iterator[None]:
-    """Context manager: a ValueError says which two models it is about."""
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(f"models {a!r} and {b!r}: {error}") from None
+def align_lines(
+    lines: MapLines,
+    align: Aligning,
+    symmetry: Symmetry | None,
+    seed: int,
+    compute: Compute,
+) -> tuple[MapLines, MapAlignment]:
+    """(the lines with their ends moved, or to be moved; how).
 
-
-def _note_shifted(profiles: Mapping[tuple[str, str], Profile], margin: float) -> Iterator[str]:
-    """A sentence on every model whose saved statistics give another network than the paths end at."""
-    found: dict[str, ShiftedEnd] = {}
-    for pair, profile in profiles.items():
-        for shift in profile.shifted_ends(margin):
-            name = pair["AB".index(shift.end)]
-            found.setdefault(name, shift._replace(end=name))
-    yield from map(str, found.values())
-
-
-def _mechanistic_distance(a: Invariance, b: Invariance) -> float:
-    return max(abs(a[name].effect - b[name].effect) for name in a.interventions)
-
-
-def _make_matrix(names: Sequence[str], values: Mapping[tuple[str, str], float]) -> np.ndarray:
-    matrix = np.zeros((len(names), len(names)))
-    for (a, b), value in values.items():
-        i, j = names.index(a), names.index(b)
-        matrix[i, j] = matrix[j, i] = value
-    return matrix
-
-
-def make_tree(names: tuple[str, ...], matrix: np.ndarray) -> Tree:
-    """The tree of a symmetric matrix by average linkage.
-
-    Example:
-        >>> tree = make_tree(("a", "b", "c"), np.array([[0.0, 4.0, 1.0], [4.0, 0.0, 6.0], [1.0, 6.0, 0.0]]))
-        >>> [(merge.left, merge.right, merge.height) for merge in tree.merges]
-        [(('a',), ('c',), 1.0), (('b',), ('a', 'c'), 5.0)]
+    Raises:
+        TypeError: neither a method, nor an alignment, nor a function.
+        ValueError: networks with adapters, or whose symmetry cannot be found or does not hold; an alignment of others.
     """
-    from scipy.cluster.hierarchy import leaves_list
+    if align is None:
+        return lines, MapAlignment()
+    for model in lines.models.values():
+        check_no_adapters(model)
+    if isinstance(align, ManyAlignmentMethod):
+        known = symmetry or find_symmetry(next(iter(lines.models.values())), lines.first)
+        align = align_many(lines.models, align, known, ignore=lines.ignore, seed=seed, compute=compute)
+    if isinstance(align, ManyAlignments):
+        return replace(lines, moved=check_moved(align, lines)), describe_alignment(align)
+    if isinstance(align, AlignmentMethod):
+        known = symmetry or find_symmetry(next(iter(lines.models.values())), lines.first)
+        pairwise = PairwiseAlignment(align, known, seed, compute)
+        pairwise.prove(next(iter(lines.models.values())))
+        return replace(lines, align=pairwise), MapAlignment(describe_pairwise(align, seed))
+    if not callable(align):
+        raise TypeError(
+            "align must be an alignment method, what align_many gave, or a function (A, B) -> B moved onto A, got "
+            f"{type(align).__name__}; pass mechconn.UniverseMatching(), or leave it out"
+        )
+    return replace(lines, align=align), MapAlignment({"method": "a function", "onto": EACH})
 
-    steps = _linkage(matrix)
-    groups: list[tuple[str, ...]] = [(name,) for name in names]
-    merges = []
-    for left, right, height, _ in steps.tolist():
-        merges.append(Merge(groups[int(left)], groups[int(right)], height))
-        groups.append(groups[int(left)] + groups[int(right)])
-    return Tree(tuple(names[i] for i in leaves_list(steps).tolist()), tuple(merges))
+
+def check_moved(found: ManyAlignments, lines: MapLines) -> Mapping[str, nn.Module]:
+    """The moved networks, once they are those of the map.
+
+    Raises:
+        ValueError: other names, or networks that are not one module with these.
+    """
+    check_same_keys("models and those of the alignment", lines.models, found.models)
+    moved = dict(found.models)
+    for name, model in moved.items():
+        lines.check_moved(f"{name!r} as aligned", name, model)
+    return moved
 
 
-def _linkage(matrix: np.ndarray) -> np.ndarray:
-    """The tree of a symmetric matrix by average linkage, as scipy writes it."""
-    from scipy.cluster.hierarchy import linkage
-    from scipy.spatial.distance import squareform
-
-    return linkage(squareform(matrix, checks=False), "average")
+def describe_pairwise(method: AlignmentMethod, seed: int) -> dict[str, Any]:
+    """The settings of a method that aligns each pair by itself."""
+    return {"method": method.registered_name, **method.describe(), "seed": seed, "onto": EACH}
 
 
-def _to_tuples(matrix: np.ndarray) -> Matrix:
-    return tuple(tuple(row) for row in matrix.tolist())
+def describe_alignment(found: ManyAlignments) -> MapAlignment:
+    """The settings of an alignment of many, with its cycle errors."""
+    errors = {"cycle_error": found.cycle_error, "pairwise_cycle_error": found.pairwise_cycle_error}
+    return MapAlignment({**found.settings, **errors, "coverage": found.coverage}, found.notes)

@@ -21,6 +21,7 @@ from mechconn.models._torch_files import StoredTensor as StoredTensor
 from mechconn.models._vgg_resnet import BasicBlock as BasicBlock
 from mechconn.models._vgg_resnet import resnet18 as resnet18
 from mechconn.models._vgg_resnet import vgg13 as vgg13
+from mechconn.models._weight_files import BESIDE as BESIDE
 from mechconn.models._weight_files import hash_weight_files as hash_weight_files
 from mechconn.models._weight_files import list_candidates as list_candidates
 from mechconn.models._weight_files import list_weight_files as list_weight_files

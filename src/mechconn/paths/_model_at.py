@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -12,6 +13,16 @@ from mechconn.network import Network, NormPolicy, PointLike, as_points, copy_wit
 from mechconn.paths._curves import LinearPath
 from mechconn.paths._path import Path, check_path
 from mechconn.paths._spot import Spot
+
+
+@runtime_checkable
+class HoldsModels(Protocol):
+    """What `align_many` gives: networks by name."""
+
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        """Name -> network."""
+        ...
 
 
 def model_at(
@@ -53,7 +64,7 @@ def model_at(
 
 
 def soup(
-    models: Sequence[PointLike],
+    models: Sequence[PointLike] | Mapping[str, PointLike] | HoldsModels,
     weights: Sequence[float] | None = None,
     *,
     norm: NormPolicy | None = None,
@@ -71,8 +82,9 @@ def soup(
     `merge_and_unload(safe_merge=True)`, since PEFT writes into the base that all of them share without it.
 
     Args:
-        models: two or more networks of one module, or points of the first; they stay as they are. With a weight of 1
-            the result is that network; else state that they do not share is renewed by its rule, or refused.
+        models: two or more networks of one module, or points of the first, also by name; or what `align_many` gave,
+            whose moved networks are meant. They stay as they are. With a weight of 1 the result is that network; else
+            state that they do not share is renewed by its rule, or refused.
         weights: w_i, zero or more, scaled to sum 1; default: all alike.
         norm: where normalisation statistics come from; required when the models keep any.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
@@ -92,7 +104,7 @@ def soup(
 
     Source: Wortsman et al. 2022, *Model soups* (the uniform and weighted mean).
     """
-    models, compute = list(models), resolve_compute(compute, device)
+    models, compute = _list_models(models), resolve_compute(compute, device)
     check_two_models("a soup", len(models))
     shares = [1.0] * len(models) if weights is None else [check_non_negative("weights", w) for w in weights]
     if len(shares) != len(models) or sum(shares) == 0.0:
@@ -103,6 +115,12 @@ def soup(
     parts = [share / sum(shares) for share in shares]
     path = LinearPath(*points) if len(points) == 2 else Spot.mean_of(points, parts)
     return _build_module(models[0], path, parts[1], norm, seed, compute)
+
+
+def _list_models(models: Sequence[PointLike] | Mapping[str, PointLike] | HoldsModels) -> list[PointLike]:
+    """The networks, in the order in which they are given."""
+    held: Any = models.models if isinstance(models, HoldsModels) and not isinstance(models, nn.Module) else models
+    return list(held.values() if isinstance(held, Mapping) else held)
 
 
 def _build_module(

@@ -6,7 +6,6 @@ from mechconn.plotting._charts import LABELS as LABELS
 from mechconn.plotting._charts import Mark as Mark
 from mechconn.plotting._charts import choose_line_style as choose_line_style
 from mechconn.plotting._charts import draw_curves as draw_curves
-from mechconn.plotting._charts import draw_heat_map as draw_heat_map
 from mechconn.plotting._charts import draw_histories as draw_histories
 from mechconn.plotting._charts import draw_marks as draw_marks
 from mechconn.plotting._charts import draw_plane as draw_plane
@@ -25,6 +24,9 @@ from mechconn.plotting._histories import DescentResult as DescentResult
 from mechconn.plotting._html import flatten_settings as flatten_settings
 from mechconn.plotting._html import render_template as render_template
 from mechconn.plotting._left_out import leave_out as leave_out
+from mechconn.plotting._map_charts import draw_embedding as draw_embedding
+from mechconn.plotting._map_charts import draw_heat_map as draw_heat_map
+from mechconn.plotting._map_charts import draw_labelled_tree as draw_labelled_tree
 from mechconn.plotting._result import Result as Result
 from mechconn.plotting._result import read_result as read_result
 from mechconn.plotting._result_figures import ResultFigure as ResultFigure

@@ -305,54 +305,6 @@ def draw_plane(
     return figure
 
 
-def draw_heat_map(
-    names: Sequence[str], matrix: Sequence[Sequence[float]], steps: Any, label: str, ax: Axes | None = None
-) -> Figure:
-    """A symmetric matrix with its numbers in the order of a tree, and above it the tree.
-
-    Args:
-        names: rows and columns.
-        matrix: the values.
-        steps: the tree, as `scipy.cluster.hierarchy.linkage` gives it.
-        label: what the values are.
-        ax: the panel of the matrix alone; default: a new figure with the tree.
-    """
-    from scipy.cluster.hierarchy import dendrogram
-
-    tree: Any = dendrogram(steps, no_plot=True)
-    order: list[int] = tree["leaves"]
-    labels: list[str] = [escape_label(names[i]) for i in order]
-    values = [[matrix[i][j] for j in order] for i in order]
-    if ax is None:
-        side = 0.7 * len(names) + 2.0
-        figure = make_figure(side + 1.0, side + 1.2)
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3])
-        _draw_tree(above, tree, label)
-    else:
-        figure, (below,) = make_panels(1, (0, 0), ax)
-    image = below.imshow(values, cmap="viridis", vmin=0.0, aspect="auto")
-    highest = max((value for row in values for value in row), default=0.0)
-    for i, row in enumerate(values):
-        for j, value in enumerate(row):
-            ink = "white" if value < 0.6 * highest or highest == 0.0 else "black"
-            below.text(j, i, f"{value:.2f}", ha="center", va="center", color=ink)
-    below.set_xticks(range(len(labels)), labels, rotation=90 if len(labels) > 6 else 0)
-    below.set_yticks(range(len(labels)), labels)
-    figure.colorbar(image, ax=below, label=label)
-    return figure
-
-
-def _draw_tree(axes: Axes, tree: Mapping[str, Any], label: str) -> None:
-    """A tree as `scipy.cluster.hierarchy.dendrogram` lays it out, its leaves above the columns of a matrix."""
-    for across, up in zip(tree["icoord"], tree["dcoord"], strict=True):
-        # scipy's leaves stand at 5, 15, 25, ..., the columns of the matrix at 0, 1, 2, ...
-        axes.plot([(x - 5) / 10 for x in across], up, color=COLOURS["no_cue"])
-    axes.set_ylim(bottom=0.0)
-    axes.spines[["top", "right", "bottom"]].set_visible(False)
-    axes.tick_params(bottom=False, labelbottom=False)
-    axes.set_ylabel(label)
-
-
 def escape_label(name: str) -> str:
     """A user's name as a label: no formula where it holds dollars, and not hidden where it begins with _."""
     return name.replace("$", r"\$").replace("_", " ", 1) if name.startswith("_") else name.replace("$", r"\$")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from urllib.parse import quote
 
 from mechconn.core import SPLITS, Picture, abbreviate_split
 from mechconn.plotting._sections import Drawing
@@ -23,6 +24,7 @@ def render_template(template: str, package: str = "plotting", **values: Any) -> 
     )
     templates.filters["short"] = abbreviate_split
     templates.filters |= {"svg": _draw_inline, "url": _make_data_url, "meaning": _describe_split}
+    templates.filters["csv_url"] = _make_csv_url
     return templates.get_template(template).render(**values)
 
 
@@ -41,6 +43,11 @@ def _describe_split(name: str) -> str:
 def _make_data_url(picture: Picture) -> str:
     """A picture as an address that holds it."""
     return "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode()
+
+
+def _make_csv_url(text: str) -> str:
+    """A table as text, as an address that holds it."""
+    return "data:text/csv;charset=utf-8," + quote(text)
 
 
 def flatten_settings(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

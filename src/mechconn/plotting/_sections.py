@@ -112,6 +112,7 @@ class Section:
         note: small print at the end.
         anchor: its name for links.
         folded: whether a page shows it folded up.
+        downloads: name of a file -> its text, which a page holds and gives as a file.
     """
 
     title: str
@@ -122,6 +123,7 @@ class Section:
     note: str = ""
     anchor: str = ""
     folded: bool = False
+    downloads: Mapping[str, str] = field(default_factory=dict)
 
 
 def as_cell(entry: Entry) -> Cell:

@@ -1,0 +1,103 @@
+"""`mechconn map`: several models at once, from a folder."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
+from mechconn.cli._run_command import StoreFolder
+
+if TYPE_CHECKING:
+    from mechconn.cli._audit_config import AuditConfig
+
+STEPS = "map"
+"""The folder of the steps in a store."""
+
+
+@app.command("map")
+def map_models(
+    folder: Annotated[Path, typer.Argument(help="Holds the models: a file of weights or a saved folder for each.")],
+    data: Annotated[Path, typer.Option(help="audit.toml: the splits, and what to do with them.")],
+    model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
+    base: Annotated[Path | None, typer.Option(help="Folder of the network that LoRA adapters were trained on.")] = None,
+    key: Annotated[str | None, typer.Option(help="Which state of files that hold several.")] = None,
+    barriers: Annotated[
+        str,
+        typer.Option(
+            help="Paths that are walked: all; tree, between models that are close in mechanism; none; the name of a "
+            "model, between it and each other; auto: all of 12 models or fewer, else tree."
+        ),
+    ] = "auto",
+    points: Annotated[
+        int | None, typer.Option(min=3, help="Points on each path; default: the file's, else 3 (ends and middle).")
+    ] = None,
+    align: Annotated[
+        str | None,
+        typer.Option(
+            help="Match units first: universe, merge-many, weights, activations, ... or none; default: the file's "
+            "alignment where it names a method, else none."
+        ),
+    ] = None,
+    engine: Annotated[str, typer.Option(help="inline, processes or ray.")] = "inline",
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Jobs at a time, for --engine processes or ray; default: by the cores.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Processor threads of each job; the numbers depend on it.")
+    ] = None,
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each job, whole or a share; for --engine ray.")] = 0.0,
+    ray_address: Annotated[str | None, typer.Option(help="Of a running Ray cluster; else one is started here.")] = None,
+    root: Root = None,
+    store: StoreFolder = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Where the page goes.")] = Path("map.html"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
+) -> None:
+    """Many models at once: which are alike in mechanism, and in how many basins do they lie? Each is evaluated once."""
+    from mechconn.cli._map_files import MapRequest
+    from mechconn.cli._map_run import MapChoice, estimate_map_seconds, prepare_map, run_map
+    from mechconn.cli._run_command import find_store_folder
+    from mechconn.core import check_choice, check_precision, collect_errors
+    from mechconn.paper import ENGINES, make_engine
+    from mechconn.report import save_report
+
+    (config, files, method), place, machine, target, kind, _ = collect_errors(
+        lambda: _read(folder, data, align),
+        lambda: choose_device(device),
+        lambda: make_engine(cast(Any, check_choice("engine", engine, ENGINES)), workers, threads, gpus, ray_address),
+        lambda: find_store_folder(store),
+        lambda: check_precision(precision),
+        lambda: check_target(output, data),
+    )
+    # Whole paths: workers may stand in another folder, or on another machine.
+    whole = {name: file.absolute() for name, file in files.items()}
+    where = data.parent.absolute()
+    request = MapRequest(whole, config, where, model, base, key, root, seed, place, kind, method)
+    chosen = points or (config.points if "points" in config.model_fields_set else 3)
+    job = prepare_map(request, MapChoice(barriers, chosen), target.absolute() / STEPS, machine)
+    passes, seconds = estimate_map_seconds(job)
+    sys.stderr.write(f"{len(files)} models, {passes:,} forward passes of one row: about {format_duration(seconds)}\n")
+    with show_progress_bars() as (report, say), redirect_stdout(sys.stderr):
+        found = run_map(job, report, say)
+    save_report(found, output)
+    sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
+
+
+def _read(folder: Path, data: Path, align: str | None) -> tuple[AuditConfig, dict[str, Path], Any]:
+    """(the configuration, the models, how units are matched)."""
+    from mechconn.cli._audit_config import AuditConfig
+    from mechconn.cli._map_files import choose_align, find_models
+    from mechconn.core import collect_errors, read_config
+
+    config = read_config(data, AuditConfig)
+    files, method = collect_errors(
+        lambda: find_models(folder, config, data.parent), lambda: choose_align(align, config)
+    )
+    return config, files, method
