@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,19 +52,17 @@ class SLERP(TensorMerge, name="slerp"):
         check_fraction("t", self.t)
         check_choice("zeros", self.zeros, ("line", "right_angle"))
 
-    def _is_straight(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether two tensors are mixed along a line, since no angle lies between them."""
-        if not all(tensor.is_floating_point() for tensor in tensors):
-            return False
-        first, second = widen(*tensors)
-        return _find_angle(first, second, self.zeros) is None
-
     def merge(self, problem: MergeProblem) -> Params:
         """Tensor by tensor, with the shares 1 - t and t."""
         found = super().merge(problem)
         first, second = problem.parents
         problem.record.shares.update({first: 1.0 - self.t, second: self.t})
-        straight = [name for name, parents, _ in iterate_tensors(problem) if self._is_straight(list(parents.values()))]
+        straight = [
+            name
+            for name, parents, _ in iterate_tensors(problem)
+            if all(tensor.is_floating_point() for tensor in parents.values())
+            and _find_angle(*widen(*parents.values()), zeros=self.zeros) is None
+        ]
         if straight:
             problem.record.notes.append(
                 f"{len(straight)} of {len(found)} tensors were mixed along a line, since they are colinear or zero "
