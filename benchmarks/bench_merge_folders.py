@@ -71,7 +71,8 @@ def save_networks(folder: Path, kind: str) -> list[Path]:
     places, count = list[Path](), 0
     for seed, name in enumerate("ab"):
         with isolate_rng(seed, "llama"):
-            model = nn.Module.to(LlamaForCausalLM(config), KINDS[kind])
+            model = LlamaForCausalLM(config)
+        nn.Module.to(model, KINDS[kind])
         places.append(folder / kind / name)
         model.save_pretrained(places[-1])
         count = sum(parameter.numel() for parameter in model.parameters())

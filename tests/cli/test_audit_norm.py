@@ -243,7 +243,8 @@ REFUSED = {
 UNKNOWN = {
     "alignment": (
         {"keys": "alignment = 'wights'\n"},
-        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'input_covariance', 'learned', 'weights', "
+        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'input_covariance', 'learned', "
+        r"'merge-many', 'universe', 'weights', "
         r".*got 'wights'; did you mean 'weights'?",
     ),
     "policy": (

@@ -97,7 +97,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
     ),
     "rows of a method that reads none": (
         "merge a b --data soup.toml -o new",
-        ["soup.toml: merge.data: method = 'mean' reads no data; leave data out, or name a method that does"],
+        ["merge.data is for methods that read rows, and 'mean' reads none; leave it out, or name a method that does"],
     ),
     "rows that judge and choose": (
         "merge a b --data same.toml -o new",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from mechconn.alignment import AlignmentMethod
-from mechconn.cli._named_settings import Named, reads_data, show_names
+from mechconn.cli._named_settings import Named, show_names
 from mechconn.core import Config, check_choice, list_kinds, list_options
 from mechconn.merging import MergeMethod
 
@@ -45,14 +45,6 @@ class MergeConfig(Config):
         default=TOLERANCE, ge=0, allow_inf_nan=False, description="how much worse than a network counts as none"
     )
 
-    @field_validator("data")
-    @classmethod
-    def _is_read(cls, data: str | dict[str, str] | None, info: Any) -> str | dict[str, str] | None:
-        method = info.data.get("method")
-        if data is not None and method is not None and not reads_data("method", MergeMethod, method):
-            raise ValueError(f"method = {method!r} reads no data; leave data out, or name a method that does")
-        return data
-
     @field_validator("method")
     @classmethod
     def _is_method(cls, method: Named) -> Named:
@@ -66,10 +58,3 @@ class MergeConfig(Config):
             return check_choice("align", align, [NONE, *list_kinds(AlignmentMethod)])
         list_options("align", AlignmentMethod, align)
         return align
-
-    @field_validator("onto")
-    @classmethod
-    def _goes_with_alignment(cls, onto: str | None, info: Any) -> str | None:
-        if onto is not None and info.data.get("align") == NONE:
-            raise ValueError("goes with align = ..., which is not set")
-        return onto

@@ -22,8 +22,9 @@ from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_tex
 from mechconn.cli._merge_config import NONE, MergeConfig
 from mechconn.cli._merge_request import MergeRequest
 from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
+from mechconn.cli._named_settings import reads_data
 from mechconn.connectivity import read_first_rows
-from mechconn.core import Compute, build_named, check_choice, collect_errors, list_options
+from mechconn.core import Compute, build_named, check_choice, collect_errors
 from mechconn.datasets import ClusterLabels, Suite
 from mechconn.losses import Loss, read_loss
 from mechconn.merging import Merged, MergeMethod, judge_merged, merge
@@ -78,6 +79,8 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
             each other or the configuration.
     """
     settings = config.merge or MergeConfig()
+    if request.merged is not None:  # merged before
+        settings = MergeConfig(tolerance=settings.tolerance)
     config = _leave_out_others(config, settings)
     said: list[str] = []
     loader = _make_loader(request, config, said)
@@ -96,7 +99,8 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
         lambda: read_interventions(config.made_splits),
         *(lambda o=other: check_tokenizers(config, [files[0], o], None, said.append) for other in files[1:]),
         *(lambda file=file: check_weights_there(file) for file in files),
-        lambda: None if settings.onto is None else check_choice("merge.onto", settings.onto, [*request.parents]),
+        lambda: _check_onto(settings, request),
+        lambda: None if request.merged is not None else _check_method(settings),
     )
     _refuse_judging_rows(config, data.sources)
     functions = fill_interventions(config, functions, data, folder)
@@ -117,7 +121,7 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
         base=base,
         suite=suite,
         norm=None if merged is not None else make_norm(config, trained),
-        method=None if merged is not None else build_method(settings, data.read),
+        method=None if merged is not None else _build_method(settings, data.read),
         align=None if merged is not None else _make_alignment(config, settings, trained, loss, next(iter(models))),
         loss=loss,
         metrics=metrics,
@@ -175,24 +179,39 @@ def _refuse_judging_rows(config: AuditConfig, sources: Mapping[str, str]) -> Non
             )
 
 
-def build_method(settings: MergeConfig, read: Mapping[str, Any] | None = None) -> MergeMethod:
-    """The method of [merge], with the data that were read for it.
-
-    Raises:
-        ValueError, TypeError: its options are wrong, or it reads data and none are named.
-    """
-    needs = "data" in list_options("method", MergeMethod, settings.method)
+def _check_method(settings: MergeConfig) -> None:
+    """Raise where the method of [merge] cannot be built, as far as is known without its data."""
+    needs = reads_data("method", MergeMethod, settings.method)
+    if settings.data is not None and not needs:
+        raise ValueError(
+            f"merge.data is for methods that read rows, and {settings.method!r} reads none; leave it out, or name a "
+            "method that does"
+        )
     if needs and settings.data is None:
         raise ValueError(
             f"method = {settings.method!r} reads rows that choose or weigh the networks; name them under [merge], "
             'data = "..." (in no split of the suite)'
         )
-    given: dict[str, Any] = {}
-    if needs and read is not None:
-        own = settings.data
-        rows = read[MERGED] if isinstance(own, str) else {name: read[f"{MERGED} {name}"] for name in own or ()}
-        given = {"data": rows, "label": own if isinstance(own, str) else ", ".join(own or ())}
-    return build_named("method", MergeMethod, settings.method, **given)
+    if not needs:
+        build_named("method", MergeMethod, settings.method)
+
+
+def _build_method(settings: MergeConfig, read: Mapping[str, Any]) -> MergeMethod:
+    """The method of [merge], with the data that were read for it."""
+    own = settings.data
+    if own is None:
+        return build_named("method", MergeMethod, settings.method)
+    rows = read[MERGED] if isinstance(own, str) else {name: read[f"{MERGED} {name}"] for name in own}
+    label = own if isinstance(own, str) else ", ".join(own.values())
+    return build_named("method", MergeMethod, settings.method, data=rows, label=label)
+
+
+def _check_onto(settings: MergeConfig, request: MergeRequest) -> None:
+    if settings.onto is None or request.merged is not None:
+        return
+    if settings.align == NONE:
+        raise ValueError(f"merge.onto = {settings.onto!r} goes with align = ..., which is not set; leave onto out")
+    check_choice("merge.onto", settings.onto, [*request.parents])
 
 
 def _make_alignment(config: AuditConfig, settings: MergeConfig, trained: Any, loss: Loss, first: str) -> Any:

@@ -61,7 +61,7 @@ class SLERP(TensorMerge, name="slerp"):
             name
             for name, parents, _ in iterate_tensors(problem)
             if all(tensor.is_floating_point() for tensor in parents.values())
-            and _find_angle(*widen(*parents.values()), self.zeros) is None
+            and _find_angle(*widen(*parents.values()), zeros=self.zeros) is None
         ]
         if straight:
             problem.record.notes.append(
