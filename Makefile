@@ -36,6 +36,7 @@ bench: $(READY) ## speed against plain implementations, random programs through 
 	$(BIN)/python benchmarks/bench_data.py
 	$(BIN)/python benchmarks/bench_interventions.py
 	$(BIN)/python benchmarks/bench_adapters.py
+	$(BIN)/python benchmarks/bench_map.py --rows 500
 	$(BIN)/python benchmarks/symmetry_programs.py
 
 lint: $(READY) ## format, lint, types, import contracts
