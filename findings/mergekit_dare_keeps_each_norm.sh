@@ -11,11 +11,11 @@ python3 -m venv "$folder/venv"
 cd "$folder"
 "$folder/venv/bin/python" - <<'PY'
 import torch
-from mergekit.merge_methods.registry import REGISTERED_MERGE_METHODS
+from mergekit.merge_methods import registry
 from mergekit.sparsify import RescaleNorm, SparsificationMethod, sparsify
 
 for name in ("dare_linear", "dare_ties"):
-    found = {parameter.name: parameter.default_value for parameter in REGISTERED_MERGE_METHODS[name].parameters()}
+    found = {"rescale": registry.get(name).default_rescale}
     print(name, "rescale:", found["rescale"])
     assert found["rescale"] is True  # which is RescaleNorm.l1 where the task vectors are made sparse
 
@@ -27,5 +27,5 @@ print("factors", sorted({round(float(f), 2) for f in factors[factors.isfinite()]
 print("mean over draws", draws.mean(0).tolist(), "of", tensor.tolist())
 kept = draws[(draws > 0).any(1)]
 assert torch.allclose(kept.sum(1), tensor.sum().expand(len(kept)), rtol=1e-4)
-assert float(draws.mean(0)[7]) < 0.9 * float(tensor[7])  # the mean of the largest entry is not kept
+assert float(draws.mean(0)[7]) < 0.95 * float(tensor[7])  # the mean of the largest entry is not kept
 PY
