@@ -92,7 +92,7 @@ def test_the_universe_is_the_best_of_all_orders_or_near_it(widths: tuple[int, ..
 
 
 def test_the_objective_is_the_sum_over_pairs_of_the_moved_networks() -> None:
-    models, symmetry = trio()
+    models, symmetry = trio()  # signs alone: nothing is scaled
     found = mc.align_many(models, mc.UniverseMatching(), symmetry)
     for expected, given in ((found.objective_before, models), (found.objective, found.models)):
         flat = [flatten(model) for model in given.values()]
@@ -102,6 +102,23 @@ def test_the_objective_is_the_sum_over_pairs_of_the_moved_networks() -> None:
     moved = [flatten(found.models[name]) for name in "ac"]
     assert row["distance_after"] == pytest.approx(float((moved[0] - moved[1]).norm()))
     assert row["similarity_after"] == pytest.approx(float(torch.cosine_similarity(*moved, dim=0)))
+
+
+def test_scales_that_networks_share_are_not_taken_for_likeness() -> None:
+    models, symmetry = trio(nn.ReLU)
+    for model in models.values():  # the function stays; the first layer is large in all networks
+        with torch.no_grad():
+            first, second = model.get_submodule("0"), model.get_submodule("2")
+            first.bias += 3.0  # pyright: ignore[reportOperatorIssue]
+            for tensor, factor in ((first.weight, 50.0), (first.bias, 50.0), (second.weight, 0.02)):
+                tensor *= factor  # pyright: ignore[reportOperatorIssue]
+    found = mc.align_many(models, mc.UniverseMatching(), symmetry)
+    moved = [mc.balance(model, symmetry).model for model in models.values()]
+    flat = [flatten(model) for model in moved]
+    assert found.objective_before == pytest.approx(sum(float(a @ b) for a, b in combinations(flat, 2)))
+    assert found.objective > found.objective_before
+    (note,) = found.notes
+    assert "share scales as they are saved" in note
 
 
 @pytest.mark.parametrize("method", METHODS)
