@@ -267,6 +267,20 @@ def test_weights_that_are_not_finite_are_named_and_left_out() -> None:
     assert mc.align_many({name: models[name] for name in "ac"}, mc.UniverseMatching(), symmetry).objective > 0
 
 
+def test_networks_whose_layers_have_very_other_scales_are_aligned_as_without_them() -> None:
+    models, symmetry = trio(nn.ReLU)
+    models = {name: model.float() for name, model in models.items()}
+    plain = mc.align(models["a"], models["b"], mc.WeightMatching(), symmetry)
+    for model in models.values():
+        with torch.no_grad():
+            for name, factor in (("0.weight", 1e20), ("0.bias", 1e20), ("2.weight", 1e-20)):
+                model.get_parameter(name).mul_(factor)
+    found = mc.align(models["a"], models["b"], mc.WeightMatching(), symmetry)
+    assert all(torch.equal(order, plain.permutations[group]) for group, order in found.permutations.items())
+    many = mc.align_many(models, mc.UniverseMatching(), symmetry)
+    assert many.pairwise_cycle_error is not None and many.objective > many.objective_before
+
+
 def test_a_remedy_that_the_refusal_names_works() -> None:
     models, _ = trio()
     found = mc.align_many(models, mc.UniverseMatching(), symmetry=mc.symmetry_of(models["a"], FEATURES.double()))
