@@ -45,9 +45,8 @@ METHODS: dict[str, Callable[[], mc.TensorMerge]] = {
 def test_weights_are_those_of_a_merge_of_networks(tmp_path: Path, name: str) -> None:
     method, models = METHODS[name](), {key: make_network(seed) for seed, key in enumerate(("a", "b", "base"))}
     paths = write(tmp_path, models)
-    base = paths.pop("base") if method.needs_base else None
-    own = models.pop("base") if method.needs_base else None
-    models.pop("base", None), paths.pop("base", None)
+    own, base = models.pop("base"), paths.pop("base")
+    own, base = (own, base) if method.needs_base else (None, None)
     rows = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
     suite = mc.Suite({"rows": (rows, (rows[:, 0] > 0).long())}, reference="rows")
     norm = mc.Reestimate((rows + 1, (rows[:, 0] > 0).long()))

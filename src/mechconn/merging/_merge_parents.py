@@ -49,7 +49,7 @@ def check_method(method: MergeMethod, base: nn.Module | None, aligned: bool) -> 
     if base is not None and aligned:
         raise ValueError(
             "parents that were fine-tuned from one base have its order of units, and aligning would move them off it; "
-            "leave out align= (--align) or base= (--base)"
+            "leave out align= or base="
         )
 
 
