@@ -247,9 +247,9 @@ class _Merge:
         kind = self.parents[0].tensors[name].dtype
         rounded = merged.to(kind)
         if merged.dtype != kind and bool((rounded.isinf() & merged.isfinite()).any()):
-            told = str(kind).removeprefix("torch.")
+            shown = str(kind).removeprefix("torch.")
             raise ValueError(
-                f"{name} is up to {float(merged.abs().max()):.3g} in the merged network, more than {told} of "
+                f"{name} is up to {float(merged.abs().max()):.3g} in the merged network, more than {shown} of "
                 f"{self.parents[0].name} holds; pass a parent of a wider type first"
             )
         return rounded

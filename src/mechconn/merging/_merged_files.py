@@ -46,5 +46,5 @@ def name_type(folder: Path, kinds: Collection[torch.dtype]) -> None:
     config = json.loads(file.read_text(encoding="utf-8"))
     wrong = {key for key in ("dtype", "torch_dtype") if config.get(key) not in (None, name)}
     if wrong:
-        told = json.dumps({**config, **dict.fromkeys(wrong, name)}, indent=2, ensure_ascii=False)
-        file.write_text(told + "\n", encoding="utf-8")
+        text = json.dumps({**config, **dict.fromkeys(wrong, name)}, indent=2, ensure_ascii=False)
+        file.write_text(text + "\n", encoding="utf-8")
