@@ -151,12 +151,14 @@ def test_dare_has_the_mean_and_variance_of_its_formula() -> None:
     assert len(found.unique()) == 4  # kept or not, of two parents by themselves
 
 
-def test_dare_depends_on_seed_and_names_alone() -> None:
+def test_dare_depends_on_seed_parents_names_and_content() -> None:
     base, a, b = draw(50), draw(50, seed=1), draw(50, seed=2)
     first = mc.DARE(density=0.5).merge_tensor("w", {"a": a, "b": b}, base, 3)
     again = mc.DARE(density=0.5).merge_tensor("w", {"b": b, "a": a}, base, 3)
     torch.testing.assert_close(first, again, rtol=1e-14, atol=1e-14)
-    for other in (mc.DARE(density=0.5).merge_tensor("v", {"a": a, "b": b}, base, 3),
+    tied = mc.DARE(density=0.5).merge_tensor("v", {"a": a, "b": b}, base, 3)
+    assert torch.equal(first, tied)  # tied weights that a file stores twice stay tied
+    for other in (mc.DARE(density=0.5).merge_tensor("w", {"c": a, "d": b}, base, 3),
                   mc.DARE(density=0.5).merge_tensor("w", {"a": a, "b": b}, base, 4)):  # fmt: skip
         assert not torch.equal(first, other)
     whole = mc.DARE(density=1.0).merge_tensor("w", {"a": a, "b": b}, base, 3)

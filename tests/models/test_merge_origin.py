@@ -112,7 +112,7 @@ def test_parents_are_found_from_here_from_the_folder_and_beside_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "inner").mkdir()
-    text = f"models:\n  - model: inner\n  - model: {folder.parent}/b\n  - model: gone/far/a\nmerge_method: linear\n"
+    text = f"models:\n  - model: inner\n  - model: {folder.parent}/b\n  - model: ../gone/far/a\nmerge_method: linear\n"
     write(folder, text)
     monkeypatch.chdir(folder.parent / "x")
     found = {name: place.resolve() for name, place in read_merge_origin(folder).parents.items()}
@@ -130,6 +130,19 @@ WRONG = {
     "an adapter": (
         "models:\n  - model: b+someone/lora\n  - model: a\nmerge_method: linear\n",
         "merged/mergekit_config.yml merged b with an adapter (someone/lora) on it; merge the adapter into it, and pass",
+    ),
+    "a text for the models": (
+        "models: a\nmerge_method: linear\n",
+        "merged/mergekit_config.yml is no configuration of mergekit: expected models as a list of tables with a model",
+    ),
+    "a number for the parameters": (
+        "models:\n  - {model: a}\n  - {model: b, parameters: 3}\nmerge_method: linear\n",
+        "merged/mergekit_config.yml is no configuration of mergekit: expected models as a list of tables with a model,"
+        " and parameters as tables, got {'model': 'b', 'parameters': 3}; copy it again",
+    ),
+    "names on the hub of which folders here have the last part": (
+        "models:\n  - model: someone/a\n  - model: another/b\nmerge_method: linear\n",
+        "merged/mergekit_config.yml names 'someone/a', 'another/b', and there is no such file or folder here",
     ),
     "not here": (
         "models:\n  - model: someone/y\n  - model: a\nmerge_method: ties\nbase_model: someone/z\n",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mechconn.core import check_choice, make_generator
+from mechconn.core import check_choice, make_generator, sha256
 from mechconn.merging._changes import (
     Combine,
     add_changes,
@@ -86,7 +86,7 @@ class DARE(TensorMerge, name="dare"):
         if (kept := keep_uncounted(name, parents)) is not None:
             return kept
         start, changes = find_changes(name, parents, base)
-        changes = {parent: self._drop(name, parent, change, seed) for parent, change in changes.items()}
+        changes = {parent: self._drop(parent, change, seed) for parent, change in changes.items()}
         if self.signs == "all":
             change = add_changes(changes, weights)
         else:
@@ -94,10 +94,12 @@ class DARE(TensorMerge, name="dare"):
             change = combine_agreeing(changes, weights, signs, self.combine)
         return add_to_base(start, change, self.scale, next(iter(parents.values())))
 
-    def _drop(self, name: str, parent: str, change: Tensor, seed: int) -> Tensor:
+    def _drop(self, parent: str, change: Tensor, seed: int) -> Tensor:
+        """The change with entries dropped, drawn by its content: so tied weights that a file stores twice stay tied."""
         if self.density == 1.0:
             return change
-        draws = torch.rand(change.shape, generator=make_generator(seed, "dare", parent, name))
+        content = sha256(change.detach().cpu().contiguous().numpy().tobytes())
+        draws = torch.rand(change.shape, generator=make_generator(seed, "dare", parent, content))
         kept = change * (draws < self.density).to(change.device)
         if self.rescale == "none":
             return kept

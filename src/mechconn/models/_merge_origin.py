@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def _read_mergekit(file: Path) -> MergeOrigin:
     if not isinstance(config, dict) or "merge_method" not in config:
         raise ValueError(f"{file} is no configuration of mergekit: expected a table with merge_method; copy it again")
     used = list(_list_entries(config))
+    _check_entries(file, config, used)
     others, own = _part_base(file, config, used)
     names = _name_parents(others)
     weights = {_read_reference(file, entry["model"]): (entry.get("parameters") or {}).get("weight") for entry in used}
@@ -95,6 +96,18 @@ def _read_mergekit(file: Path) -> MergeOrigin:
     }
     parents, found = _find_parents(file, {names[place]: place for place in others}, own)
     return MergeOrigin(file, "mergekit", {k: v for k, v in method.items() if v is not None}, parents, found)
+
+
+def _check_entries(file: Path, config: Mapping[str, Any], used: list[Mapping[str, Any]]) -> None:
+    """Raise ValueError unless each model is a table with a name, and its parameters are a table."""
+    lists = [part.get(key) for part in (config, *used) for key in ("models", "slices", "sources") if key in part]
+    wrong = [found for found in lists if not isinstance(found, list)]
+    wrong += [entry for entry in used if not isinstance(entry.get("parameters") or {}, Mapping)]
+    if wrong or not used:
+        raise ValueError(
+            f"{file} is no configuration of mergekit: expected models as a list of tables with a model, and parameters "
+            f"as tables, got {wrong[0] if wrong else 'no model'!r}; copy it again"
+        )
 
 
 def _part_base(file: Path, config: Mapping[str, Any], used: list[Mapping[str, Any]]) -> tuple[list[str], str | None]:
@@ -119,7 +132,8 @@ def _list_entries(part: Any) -> Iterator[Mapping[str, Any]]:
             yield part
         for key in ("models", "slices", "sources", "modules"):
             inner = part.get(key)
-            for entry in inner.values() if isinstance(inner, Mapping) else inner or ():
+            entries = inner.values() if isinstance(inner, Mapping) else inner
+            for entry in entries if isinstance(entries, Iterable) and not isinstance(entries, str) else ():
                 yield from _list_entries(entry)
 
 
@@ -170,8 +184,13 @@ def _find_parents(file: Path, named: Mapping[str, str], base: str | None) -> tup
 
 
 def _find_place(folder: Path, named: str) -> Path | None:
-    """From the merged folder, from here, beside the folder, or under its last name beside it."""
-    places = [folder.resolve() / named, Path(named), folder.parent / named, folder.parent / Path(named).name]
+    """From the merged folder, from here, or beside the folder; of a path, also under its last name beside it.
+
+    A name on the hub, "organisation/name", is no path: a folder that has its last name may hold another network.
+    """
+    places = [folder.resolve() / named, Path(named), folder.parent / named]
+    if Path(named).is_absolute() or named.startswith("."):
+        places.append(folder.parent / Path(named).name)
     found = next((place for place in places if place.exists() and place.resolve() != folder.resolve()), None)
     return None if found is None else _shorten(found)
 
