@@ -197,8 +197,24 @@ def _explain_no_weights(folder: Path) -> str:
     ]
     if inner:
         return f"{folder} holds no weights itself; pass {' or '.join(map(str, inner[:8]))}"
+    damaged = [why for part in sorted(folder.iterdir()) if (why := _explain_unread(part))]
+    if damaged:
+        return damaged[0]
     names = [part.name for part in sorted(folder.iterdir())]
     return f"{folder} holds no weights (it holds {_show(names) or 'nothing'}); pass a file of weights, or its folder"
+
+
+def _explain_unread(file: Path) -> str:
+    """What is wrong with a file that is named as weights and holds none; empty of any other."""
+    if file.suffix not in (".safetensors", ".bin", ".pt", ".pth", ".ckpt"):
+        return ""
+    if file.is_symlink() and not file.exists():
+        return f"{file} is a link to {file.readlink()}, which is not there; fetch the weights again"
+    try:
+        read_file_kind(file)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def _show(names: list[str]) -> str:
