@@ -128,6 +128,7 @@ def align_many(
         pairwise_cycle_error=measure_cycles(symmetry, params, around, cache(maps)) if around else None,
         settings={"method": method.registered_name, **method.describe(), "onto": onto, "cycles": cycles, "seed": seed},
         notes=found.notes,
+        rows_of=method.optimised_on() or getattr(method, "data", None),
         **_compare(models, known, params, symmetry, elements),
     )
 

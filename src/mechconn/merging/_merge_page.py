@@ -155,13 +155,15 @@ def _make_power_section(found: Merged) -> Section:
         unit,
         Cell("smallest loss", title="the smallest loss that would be called worse, where nothing is gained"),
         Cell(
-            "least tolerance", title="the least tolerance at which a network that answers as its parent may be merged"
+            "least tolerance",
+            title="the least tolerance at which a network with exactly its parent's values may take its place",
         ),
         Cell(f"{unit} for yes", title="how many are needed for that at the tolerance asked for"),
     )
     text = (
         "Before any network is looked at: the smallest loss against a parent that would be called worse, and the least "
-        f"tolerance at which a network that answers as its parent on all {unit} would be called not worse."
+        f"tolerance at which a network with exactly its parent's values on all {unit} would be called not worse. One "
+        "that is better may need fewer; on a loss one whose values differ is judged by Student's t."
     )
     return Section("What these rows can show", text=text, tables=(Table(columns, tuple(rows)),))
 
