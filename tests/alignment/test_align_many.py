@@ -92,7 +92,7 @@ def test_the_universe_is_the_best_of_all_orders_or_near_it(widths: tuple[int, ..
 
 
 def test_the_objective_is_the_sum_over_pairs_of_the_moved_networks() -> None:
-    models, symmetry = trio()
+    models, symmetry = trio()  # signs alone: nothing is scaled
     found = mc.align_many(models, mc.UniverseMatching(), symmetry)
     for expected, given in ((found.objective_before, models), (found.objective, found.models)):
         flat = [flatten(model) for model in given.values()]
@@ -102,6 +102,23 @@ def test_the_objective_is_the_sum_over_pairs_of_the_moved_networks() -> None:
     moved = [flatten(found.models[name]) for name in "ac"]
     assert row["distance_after"] == pytest.approx(float((moved[0] - moved[1]).norm()))
     assert row["similarity_after"] == pytest.approx(float(torch.cosine_similarity(*moved, dim=0)))
+
+
+def test_scales_that_networks_share_are_not_taken_for_likeness() -> None:
+    models, symmetry = trio(nn.ReLU)
+    for model in models.values():  # the function stays; the first layer is large in all networks
+        with torch.no_grad():
+            first, second = model.get_submodule("0"), model.get_submodule("2")
+            first.bias += 3.0  # pyright: ignore[reportOperatorIssue]
+            for tensor, factor in ((first.weight, 50.0), (first.bias, 50.0), (second.weight, 0.02)):
+                tensor *= factor  # pyright: ignore[reportOperatorIssue]
+    found = mc.align_many(models, mc.UniverseMatching(), symmetry)
+    moved = [mc.balance(model, symmetry).model for model in models.values()]
+    flat = [flatten(model) for model in moved]
+    assert found.objective_before == pytest.approx(sum(float(a @ b) for a, b in combinations(flat, 2)))
+    assert found.objective > found.objective_before
+    (note,) = found.notes
+    assert "share scales as they are saved" in note
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -248,6 +265,20 @@ def test_weights_that_are_not_finite_are_named_and_left_out() -> None:
     with pytest.raises(ValueError, match="model_b must have finite weights"):
         mc.align(models["a"], broken, mc.WeightMatching(), symmetry)
     assert mc.align_many({name: models[name] for name in "ac"}, mc.UniverseMatching(), symmetry).objective > 0
+
+
+def test_networks_whose_layers_have_very_other_scales_are_aligned_as_without_them() -> None:
+    models, symmetry = trio(nn.ReLU)
+    models = {name: model.float() for name, model in models.items()}
+    plain = mc.align(models["a"], models["b"], mc.WeightMatching(), symmetry)
+    for model in models.values():
+        with torch.no_grad():
+            for name, factor in (("0.weight", 1e20), ("0.bias", 1e20), ("2.weight", 1e-20)):
+                model.get_parameter(name).mul_(factor)
+    found = mc.align(models["a"], models["b"], mc.WeightMatching(), symmetry)
+    assert all(torch.equal(order, plain.permutations[group]) for group, order in found.permutations.items())
+    many = mc.align_many(models, mc.UniverseMatching(), symmetry)
+    assert many.pairwise_cycle_error is not None and many.objective > many.objective_before
 
 
 def test_a_remedy_that_the_refusal_names_works() -> None:

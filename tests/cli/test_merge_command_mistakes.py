@@ -24,13 +24,15 @@ def run(words: str) -> int:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("merge")
-    write_berts(folder, count=2)
+    write_berts(folder, count=3)
     write_berts(folder / "wide", count=1, words=60)
     write_csv(folder / "test.csv", 40)
     write_csv(folder / "other.csv", 50)
     (folder / "full").mkdir()
     (folder / "full" / "mine.txt").write_text("mine", encoding="utf-8")
     (folder / "audit.toml").write_text(TOML, encoding="utf-8")
+    metric = 'on = "brier"\n' + TOML + '[metrics]\nbrier = "metrics:brier"\n'
+    (folder / "metric.toml").write_text(metric, encoding="utf-8")
     (folder / "wrong.toml").write_text(
         TOML + "[merge]\nmethod = 'tise'\ntolerence = 1\nalign = 'universe'\nonto = 3\n", encoding="utf-8"
     )
@@ -86,6 +88,48 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
             "--align needs --data audit.toml: without it symmetries are found on rows",
             "--tolerance needs --data audit.toml: without it nothing is judged",
         ],
+    ),
+    "what judges, without data": (
+        "merge a b -o new --splits test --better lower",
+        [
+            "--splits needs --data audit.toml: without it nothing is judged",
+            "--better needs --data audit.toml: without it nothing is judged",
+        ],
+    ),
+    "a folder to judge, without data": (
+        "merge a b --judge c -o new.html",
+        ["c was merged before, and is judged on data; name them: --data audit.toml"],
+    ),
+    "how to merge what is judged": (
+        "merge a b --judge c --data audit.toml --method ties --weights a=3,b=1 --align universe -o new.html",
+        ["--method and --weights and --align: c was merged before, and is judged as it is; leave that out"],
+    ),
+    "a base of what is judged": (
+        "merge a b --judge c --data audit.toml --base c -o new.html",
+        ["--base: c was merged before, and is judged against its parents; leave that out"],
+    ),
+    "a base, and another order of units": (
+        "merge a b --data audit.toml --base c --align universe -o new",
+        ["--base goes without align ('universe'): parents that were fine-tuned from one base have its order of units"],
+    ),
+    "splits and directions that are none": (
+        "merge a b --data audit.toml --splits test,tset --better lower -o new",
+        ["merge.splits must be one of 'test', 'other', got 'tset'", "better must be 'higher' on accuracy, got 'lower'"],
+    ),
+    "another word for a direction": (
+        "merge a b --data audit.toml --better less -o new",
+        ["merge.better: "],
+    ),
+    "a metric without a direction": (
+        "merge a b --data metric.toml -o new",
+        [
+            "on = 'brier' is a metric of your own, of which better values are not known; name them under [merge], "
+            'better = "higher" or "lower" (--better)'
+        ],
+    ),
+    "a folder in one that is missing": (
+        "merge a b -o x/y/new",
+        ["x/y/new cannot be written: "],
     ),
     "settings of the file": (
         "merge a b --data wrong.toml -o new",

@@ -19,6 +19,10 @@ from mechconn.core import iterate_batches
 MODELS = """
 from torch import nn
 
+def brier(outputs, targets):
+    return (outputs.softmax(1) - nn.functional.one_hot(targets, 2)).square().sum(1)
+
+
 def build(width):
     first = nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU()
     return nn.Sequential(*first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, 2))
@@ -106,3 +110,32 @@ def test_networks_of_another_module_cannot_be_judged(folder: Path, capsys: pytes
     save_file(wide.state_dict(), "wide.safetensors")
     assert run("merge a.safetensors b.safetensors --judge wide.safetensors --data audit.toml") == 2
     assert "the tensors in wide.safetensors do not fit the model" in capsys.readouterr().err
+
+
+def test_a_metric_of_ones_own_and_some_of_the_splits(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = 'on = "brier"\n' + TOML + '[metrics]\nbrier = "merged_models:brier"\n'
+    Path("metric.toml").write_text(text, encoding="utf-8")
+    Path("better.toml").write_text(text + '[merge]\nbetter = "lower"\nsplits = ["cue"]\n', encoding="utf-8")
+    words = "merge a.safetensors b.safetensors --json --data"
+    assert run(f"{words} metric.toml -o refused") == 2
+    assert "(--better)" in capsys.readouterr().err and not Path("refused").exists()
+    assert run(f"{words} metric.toml --better lower --splits cue -o one") == 0
+    one = json.loads(capsys.readouterr().out)
+    assert run(f"{words} better.toml -o two") == 0
+    two = json.loads(capsys.readouterr().out)
+    assert one["before"]["differences"] == two["before"]["differences"] and one["better"] == "lower"
+    assert {pair["split"] for pair in one["before"]["differences"]} == {"cue"}
+    assert run("merge one --json --data better.toml") == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert judged["before"]["differences"] == one["before"]["differences"]
+    assert run(f"{words} metric.toml --better higher --splits rand_cue -o three") == 0  # words come first
+    assert {pair["split"] for pair in json.loads(capsys.readouterr().out)["before"]["differences"]} == {"rand_cue"}
+
+
+def test_one_split_judges(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("one.toml").write_text(TOML.replace('rand_cue = "photos/shuffled"\n', ""), encoding="utf-8")
+    assert run("merge a.safetensors b.safetensors --json --data one.toml -o merged") == 0
+    assert {pair["split"] for pair in json.loads(capsys.readouterr().out)["before"]["differences"]} == {"cue"}
+    Path("none.toml").write_text(TOML.replace('rand_cue = "photos/shuffled"\n', "").replace('cue = "photos/cue"\n', ""))
+    assert run("merge a.safetensors b.safetensors --data none.toml -o other") == 2
+    assert "splits: one split or more is needed" in capsys.readouterr().err

@@ -100,7 +100,7 @@ def test_differences_that_are_noted(tmp_path: Path) -> None:
     save_file({name: tensor.bfloat16() for name, tensor in weights.items()}, paths["b"] / "model.safetensors")
     found = mc.merge_folders(paths, mc.Mean(), tmp_path / "two")
     assert found.notes == (
-        "b is bfloat16 and a float32; it is read as float32",
+        "b is bfloat16 and a float32; the result is rounded once, to float32",
         "config.json of b (" + str(paths["b"]) + ") differs from that of a: new_key is 1 against not there, "
         "pad_token_id is 3 against 0; a's is written",
         "the tokenizers of b and a differ (tokenizer.json); a's is written, and rows of embeddings may stand for other "
@@ -114,7 +114,9 @@ def test_normalisation_statistics_are_noted(tmp_path: Path) -> None:
     for path in paths.values():
         change_tensor(path, "bn.running_mean", torch.zeros(3))
     (note,) = mc.merge_folders(paths, mc.Mean(), tmp_path / "merged").notes
-    assert note.startswith("a keeps normalisation statistics (bn.running_mean), which are merged like weights and do")
+    assert note.startswith(
+        "a keeps normalisation statistics (bn.running_mean), which are the means of the parents' and"
+    )
 
 
 def test_a_base_that_is_none(tmp_path: Path) -> None:

@@ -12,6 +12,28 @@ from mechconn.models import is_merged_folder, read_merge_origin
 from merge_files import write_parents
 
 FORMS = {
+    "a base that nothing is subtracted from is one of the networks": (
+        "models:\n  - model: base\n    parameters: {weight: 1}\n  - model: x/a\n    parameters: {weight: 2}\n"
+        "  - model: b\n    parameters: {weight: 3}\nmerge_method: linear\nbase_model: base\n",
+        {"base": "base", "a": "x/a", "b": "b"},
+        None,
+    ),
+    "mergekit adds it where the models lack it": (
+        "models:\n  - model: x/a\n  - model: b\nmerge_method: karcher\nbase_model: base\n",
+        {"base": "base", "a": "x/a", "b": "b"},
+        None,
+    ),
+    "slices without it": (
+        "slices:\n  - sources:\n    - {model: x/a, layer_range: [0, 2]}\n    - {model: b, layer_range: [0, 2]}\n"
+        "merge_method: linear\nbase_model: base\n",
+        {"a": "x/a", "b": "b"},
+        None,
+    ),
+    "a method that subtracts one": (
+        "models:\n  - model: x/a\n  - model: b\nmerge_method: nuslerp\nbase_model: base\n",
+        {"a": "x/a", "b": "b"},
+        "base",
+    ),
     "models, the base among them": (
         "models:\n  - model: base\n  - model: x/a\n    parameters: {weight: 1, density: 0.5}\n"
         "  - model: ./b\nmerge_method: ties\nbase_model: base\nparameters: {normalize: true}\n",
@@ -73,6 +95,11 @@ def test_configurations_of_mergekit(folder: Path, form: str) -> None:
         assert {name: str(place) for name, place in found.parents.items()} == parents
     assert (None if found.base is None else str(found.base)) == base
     assert found.method["method"] in text
+
+
+def test_every_network_keeps_its_weight(folder: Path) -> None:
+    write(folder, FORMS["a base that nothing is subtracted from is one of the networks"][0])
+    assert read_merge_origin(folder).method["weights"] == {"base": 1, "a": 2, "b": 3}
 
 
 def test_weights_and_settings_are_kept(folder: Path) -> None:

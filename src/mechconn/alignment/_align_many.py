@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, partial
-from itertools import combinations, islice
+from itertools import combinations
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from mechconn.alignment._alignment import (
     resolve_symmetry,
     verify_symmetry,
 )
+from mechconn.alignment._balanced_networks import BalancedNetworks, has_scales
 from mechconn.alignment._many_alignments import ManyAlignments
 from mechconn.alignment._many_distances import map_through, measure_cycles, measure_spread, reorder
 from mechconn.alignment._many_matching import ManyAlignmentMethod, ManyMatching, ManyNetworks
@@ -35,6 +35,7 @@ from mechconn.core import (
     check_two_models,
     check_whole,
     log_warnings,
+    make_generator,
     resolve_compute,
     sha256,
 )
@@ -113,10 +114,12 @@ def align_many(
         found = _share_between_equals(known, _check_matching(method, found, len(known)))
     else:
         found = _match_onto(known, method, symmetry, str(onto), seed, compute)
-    found = replace(found, notes=(*notes, *found.notes))
-    log_warnings("alignment", found.notes)
     elements = dict(zip(known, found.elements, strict=True))
-    around = list(islice(combinations(known, min(3, len(known))), cycles))
+    together = isinstance(method, ManyAlignmentMethod) and onto is None
+    compared = _compare(models, known, params, symmetry, elements, together and has_scales(symmetry))
+    notes = (*notes, *found.notes, *compared.pop("scale_notes"))
+    log_warnings("alignment", notes)
+    around = _draw_cycles(list(known), cycles, seed)
     maps = partial(_match_two, known, method, symmetry, seed, compute.without_progress())
     return ManyAlignments(
         names=tuple(models),
@@ -127,10 +130,26 @@ def align_many(
         ),
         pairwise_cycle_error=measure_cycles(symmetry, params, around, cache(maps)) if around else None,
         settings={"method": method.registered_name, **method.describe(), "onto": onto, "cycles": cycles, "seed": seed},
-        notes=found.notes,
+        notes=notes,
         rows_of=method.optimised_on() or getattr(method, "data", None),
-        **_compare(models, known, params, symmetry, elements),
+        **compared,
     )
+
+
+def _draw_cycles(names: Sequence[str], count: int, seed: int) -> list[tuple[str, ...]]:
+    """Some cycles of three networks, or of two where there are no more."""
+    every = list(combinations(names, min(3, len(names))))
+    order = torch.randperm(len(every), generator=make_generator(seed, "cycles"))
+    return [every[number] for number in order[:count].tolist()]
+
+
+def _note_scales(before: float, start: float, after: float) -> Iterator[str]:
+    """That networks are less alike than as saved, since scales that they share were balanced away."""
+    if after < before:
+        yield (
+            "the networks share scales as they are saved, such as gains near 1, which balancing takes away: their mean "
+            f"cosine is {before:.3f} as saved, {start:.3f} once balanced and {after:.3f} in one order of units"
+        )
 
 
 def _compare(
@@ -139,19 +158,22 @@ def _compare(
     params: Mapping[str, Params],
     symmetry: Symmetry,
     elements: Mapping[str, Element],
+    balanced: bool,
 ) -> dict[str, Any]:
     """The networks moved, and how near they are, in the order in which they were given."""
     states = {name: symmetry.apply(model.state_dict(), elements[name]) for name, model in known.items()}
     before = measure_spread(list(params.values()))
     after = measure_spread([{key: states[name][key] for key in own} for name, own in params.items()])
+    start = measure_spread(BalancedNetworks(symmetry, list(params.values())).params) if balanced else before
     places = [list(known).index(name) for name in models]
     return {
         "similarity_before": reorder(before.similarity, places),
         "similarity_after": reorder(after.similarity, places),
         "distance_before": reorder(before.distance, places),
         "distance_after": reorder(after.distance, places),
-        "objective_before": before.objective,
+        "objective_before": start.objective,
         "objective": after.objective,
+        "scale_notes": tuple(_note_scales(*(spread.mean_similarity for spread in (before, start, after)))),
         "models": {name: copy_with_state(known[name], states[name]) for name in models},
     }
 

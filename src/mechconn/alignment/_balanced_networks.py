@@ -75,3 +75,8 @@ class BalancedNetworks:
         action = next(action for action in self._own.actions if action.name == name)
         none = torch.eye(value.shape[-1], dtype=torch.float64) if action.mixes else torch.ones(())
         return float((value - none).abs().max()) >= SNAPPED
+
+
+def has_scales(symmetry: Symmetry) -> bool:
+    """Whether balancing changes a network."""
+    return any(action.kind in ("scale", "linear") for action in symmetry.actions)

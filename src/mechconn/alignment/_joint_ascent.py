@@ -15,7 +15,7 @@ from mechconn.symmetry import compose_elements
 SWEEPS = 100
 TURNS, SETTLED = 50, 1e-6
 """Rounds over all networks in which rotations settle, and the largest entry by which they still change."""
-RISE = 1e-7
+LEAST_GAIN = 1e-7
 """What a network's new element must gain, as a share of its inner products with the others."""
 
 
@@ -60,7 +60,7 @@ class JointAscent:
         scores = self._score(number, others)
         found, present = search_element(scores, restarts, seed), scores.make_present()
         before, after = scores.total(present), scores.total(found)
-        if after - before <= RISE * max(abs(before), abs(after)):
+        if after - before <= LEAST_GAIN * max(abs(before), abs(after)):
             return False
         self._move(number, found)
         return True

@@ -58,7 +58,8 @@ class ManyAlignments(Result, kind="many_alignments"):
         similarity_after: the same of the moved networks.
         distance_before: Euclidean distance of every two networks as saved.
         distance_after: the same of the moved networks.
-        objective_before: sum over pairs of the inner products of the networks as saved.
+        objective_before: sum over pairs of the inner products of the networks in the order in which they are saved, at
+            the scales of those that were moved into one universe.
         objective: the same of the moved networks.
         cycle_error: mean over cycles of |A moved around - A| / |A|, along maps that lead through the common order.
         pairwise_cycle_error: the same of maps that were found pair by pair; None where no cycle was asked for.

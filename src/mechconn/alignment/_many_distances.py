@@ -27,6 +27,12 @@ class Spread(NamedTuple):
     distance: Matrix
     objective: float
 
+    @property
+    def mean_similarity(self) -> float:
+        """Mean cosine over pairs."""
+        pairs = [value for i, row in enumerate(self.similarity) for value in row[:i]]
+        return sum(pairs) / len(pairs)
+
 
 @torch.no_grad()
 def measure_spread(networks: Sequence[Mapping[str, Tensor]]) -> Spread:

@@ -23,6 +23,8 @@ from mechconn.symmetry import (
     mix_along,
 )
 
+WIDE = 1e6
+"""A scale above this, or below its inverse, is taken out of the weights before they are multiplied."""
 SNAPPED = 1e-9
 """A scale nearer to 1 than this is 1: what summing in another order leaves."""
 
@@ -138,11 +140,12 @@ class PairReader:
         mixed = {name for name in a if any(action.touches(name) for action in self.linear)}
         joint = {name for name, marks in scaled.items() if any(mark.axis is None for mark in marks)}
         weighed = (moments[0].keys() & moments[1].keys()) - mixed - joint
-        self._whole = mixed | weighed
+        wide = {name for name, marks in scaled.items() if any(self._is_wide(mark.action) for mark in marks)}
+        self._whole = mixed | weighed | wide
         """Tensors that are held balanced."""
-        self._scales = {name: marks for name, marks in scaled.items() if name not in mixed | weighed}
+        self._scales = {name: marks for name, marks in scaled.items() if name not in self._whole}
         self._tensors = [
-            {name: self._balance(name, t, balanced) if name in mixed | weighed else t for name, t in side.items()}
+            {name: self._balance(name, t, balanced) if name in self._whole else t for name, t in side.items()}
             for side, balanced in zip((a, b), self._balanced, strict=True)
         ]
         for tensors, found, balanced in zip(self._tensors, moments, self._balanced, strict=True):
@@ -152,6 +155,12 @@ class PairReader:
         self._mixed: dict[tuple[str, str], tuple[list[Tensor], Tensor]] = {}
         self._basis: SignBasis | None = None
         self.mixing = {name: [m for a in self.linear for m in self._list_mixing(a, name)] for name in mixed}
+
+    def _is_wide(self, action: str) -> bool:
+        """Whether balancing multiplies by numbers so large or small that products as saved could overflow."""
+        return any(
+            float(torch.maximum(balanced[action], 1 / balanced[action]).max()) > WIDE for balanced in self._balanced
+        )
 
     def _list_mixing(self, action: Action, name: str) -> Iterator[Mixing]:
         blocks = math.prod(action.shape(self.sizes)[:-2])

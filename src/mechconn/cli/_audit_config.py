@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, StrictInt, field_validator, model_validator
 
@@ -125,6 +125,8 @@ class NormConfig(Config):
 
 class AuditConfig(Config):
     """What `audit.toml` may hold. Paths are relative to the file."""
+
+    fewest_splits: ClassVar[int] = 2
 
     by: str | None = Field(
         default=None,
@@ -258,10 +260,9 @@ class AuditConfig(Config):
         made = info.data.get("interventions")
         if by and len(splits) != 1:
             raise ValueError(f"by = {by!r} divides one split into {AGREE!r} and {CONFLICT!r}, got {len(splits)}")
-        if by is None and len(splits) < 2 and not (splits and isinstance(made, dict) and made):
-            raise ValueError(
-                f'two splits or more are needed, or by = "column" or [interventions] with one, got {len(splits)}'
-            )
+        if by is None and len(splits) < cls.fewest_splits and not (splits and isinstance(made, dict) and made):
+            fewest = "two splits or more are" if cls.fewest_splits > 1 else "one split or more is"
+            raise ValueError(f'{fewest} needed, or by = "column" or [interventions] with one, got {len(splits)}')
         both = sorted({*splits, *((AGREE, CONFLICT) if by else ())} & {*(made if isinstance(made, dict) else ())})
         if both:
             raise ValueError(f"{', '.join(both)} stands under [interventions] too; give each split its own name")

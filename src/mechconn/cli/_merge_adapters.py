@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mechconn.cli._merge_request import MergeRequest
-from mechconn.core import draft_folder
+from mechconn.core import draft_folder, note_drafts
 from mechconn.merging import (
     ConcatenatedAdapter,
     MergeMethod,
@@ -33,4 +33,4 @@ def write_merged_adapter(request: MergeRequest, method: MergeMethod, folder: Pat
         copy_further_files(next(iter(request.parents.values())), draft)
         parents = describe_parents(request.parents, with_base=False)
         write_record(draft, folder, method.describe(), parents, request.seed, found.notes)
-    return replace(found, folder=folder)
+    return replace(found, folder=folder, notes=(*found.notes, *note_drafts(folder)))

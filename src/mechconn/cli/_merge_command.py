@@ -47,6 +47,12 @@ def merge(
     tolerance: Annotated[
         float | None, typer.Option(help="How much worse than a network counts as none; 0.01 by default.")
     ] = None,
+    splits: Annotated[
+        str | None, typer.Option(help="Splits that the verdict is over, as in cue,rand_cue; default: all.")
+    ] = None,
+    better: Annotated[
+        str | None, typer.Option(help="Of a metric that judges (on): whether higher or lower values are better.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
     key: Annotated[
         str | None, typer.Option(help="Which state of files that hold several, such as state_dict_ema.")
@@ -62,8 +68,8 @@ def merge(
     from mechconn.cli._merge_plan import MergeWords, plan_merge
 
     words = MergeWords(
-        tuple(models), data, output, method, weights, base, align, judge, tolerance, model, key, shard_size, root, seed,
-        device, precision,
+        tuple(models), data, output, method, weights, base, align, judge, tolerance, splits, better, model, key,
+        shard_size, root, seed, device, precision,
     )  # fmt: skip
     plan = plan_merge(words)
     if plan.request.merged is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -43,6 +43,18 @@ class MergeConfig(Config):
     )
     tolerance: float = Field(
         default=TOLERANCE, ge=0, allow_inf_nan=False, description="how much worse than a network counts as none"
+    )
+    splits: list[str] | None = Field(
+        default=None,
+        min_length=1,
+        description="those that the verdict is over; default: all. Leave out one on which being right is not wanted, "
+        "such as rand_image; --splits comes first",
+        examples=[["cue", "rand_cue"]],
+    )
+    better: Literal["higher", "lower"] | None = Field(
+        default=None,
+        description="with on = a metric: which of its values are better; --better comes first",
+        examples=["lower"],
     )
 
     @field_validator("method")

@@ -80,7 +80,7 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
     """
     settings = config.merge or MergeConfig()
     if request.merged is not None:  # merged before
-        settings = MergeConfig(tolerance=settings.tolerance)
+        settings = MergeConfig(tolerance=settings.tolerance, splits=settings.splits, better=settings.better)
     config = _leave_out_others(config, settings)
     said: list[str] = []
     loader = _make_loader(request, config, said)
@@ -234,6 +234,8 @@ def run_merge(job: MergeJob, compute: Compute) -> Merged:
         "margin": job.config.margin,
         "tolerance": job.settings.tolerance,
         "on": job.config.on,
+        "better": job.settings.better,
+        "splits": job.settings.splits,
         "ignore": job.config.ignore,
         "loss": job.loss,
         "metrics": job.metrics,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mechconn.cli._merge_job import MergeJob
 from mechconn.cli._merge_plan import PAGE
-from mechconn.core import draft_folder
+from mechconn.core import draft_folder, note_drafts
 from mechconn.merging import Merged, copy_further_files, describe_parents, write_record
 from mechconn.models import save_network
 from mechconn.report import save_report
@@ -37,4 +37,4 @@ def write_merged(job: MergeJob, found: Merged, folder: Path, shard_size: int) ->
         write_record(draft, folder, found.method, told, job.request.seed, found.notes, verdict)
         found.save(draft / RESULT)
         save_report(found, draft / PAGE)
-    return found
+    return replace(found, notes=(*found.notes, *note_drafts(folder)))

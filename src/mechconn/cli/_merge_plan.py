@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mechconn.cli._app import check_target, choose_device
-from mechconn.cli._merge_config import MergeConfig
+from mechconn.cli._merge_config import NONE, MergeConfig
 from mechconn.cli._merge_request import MergeRequest, find_networks
 from mechconn.core import (
     Precision,
     build_named,
+    check_choice,
     check_new_folder,
     check_precision,
     collect_errors,
@@ -21,7 +22,7 @@ from mechconn.core import (
     raise_mistakes_as_lines,
     read_config,
 )
-from mechconn.merging import MergeMethod, TensorMerge, check_has_base, read_size
+from mechconn.merging import MergeMethod, TensorMerge, check_has_base, choose_better, read_size
 from mechconn.models import is_adapter_folder, is_merged_folder
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ class MergeWords:
     align: str | None
     judge: Path | None
     tolerance: float | None
+    splits: str | None
+    better: str | None
     factory: str | None
     key: str | None
     shard_size: str
@@ -113,6 +116,7 @@ def plan_merge(words: MergeWords) -> MergePlan:
     if config is None:
         _check_unjudged(words, settings, parents)
     else:
+        _check_judged(words, settings, config, parents)
         config = config.model_copy(update={"merge": settings})
     request = MergeRequest(parents, merged, how, words.factory, words.base, words.key, words.root, words.seed)
     return MergePlan(request, settings, config, _find_start(words.data), output, size, place, kind)
@@ -121,9 +125,9 @@ def plan_merge(words: MergeWords) -> MergePlan:
 def _read_configuration(file: Path | None) -> AuditConfig | None:
     if file is None:
         return None
-    from mechconn.cli._audit_config import AuditConfig
+    from mechconn.cli._judging_config import JudgingConfig
 
-    return read_config(file, AuditConfig)
+    return read_config(file, JudgingConfig)
 
 
 def _find_start(data: Path | None) -> Path:
@@ -150,7 +154,7 @@ def _choose_output(words: MergeWords) -> Path:
 def _check_judging(words: MergeWords) -> None:
     """Raise where a folder that was merged before is to be judged, and nothing says on what, or how to merge it."""
     merged = _find_judged(words)
-    if merged is None or not is_merged_folder(merged):
+    if merged is None or (words.judge is None and not is_merged_folder(merged)):
         return
     if words.data is None:
         raise ValueError(f"{merged} was merged before, and is judged on data; name them: --data audit.toml")
@@ -174,6 +178,10 @@ def change_settings(words: MergeWords, settings: MergeConfig, names: Sequence[st
         given.pop("onto", None)
     if words.tolerance is not None:
         given["tolerance"] = words.tolerance
+    if words.splits is not None:
+        given["splits"] = [name.strip() for name in words.splits.split(",") if name.strip()]
+    if words.better is not None:
+        given["better"] = words.better
     if words.weights is not None:
         given["method"] = _add_weights(given.get("method", settings.method), parse_weights(words.weights), names)
     with raise_mistakes_as_lines(MergeConfig, "merge."):
@@ -244,7 +252,41 @@ def _check_unjudged(words: MergeWords, settings: MergeConfig, parents: Mapping[s
         lambda: _check_adapters(parents),
         lambda: _refuse_without_data("--align", words.align, "symmetries are found on rows"),
         lambda: _refuse_without_data("--tolerance", words.tolerance, "nothing is judged"),
+        lambda: _refuse_without_data("--splits", words.splits, "nothing is judged"),
+        lambda: _refuse_without_data("--better", words.better, "nothing is judged"),
     )
+
+
+def _check_judged(words: MergeWords, settings: MergeConfig, config: AuditConfig, parents: Mapping[str, Path]) -> None:
+    """Raise where what is asked does not fit the configuration, or the networks, before any of them is read."""
+    names = config.model_copy(update={"relearn": None}).split_names
+    collect_errors(
+        *(lambda name=name: check_choice("merge.splits", name, names) for name in settings.splits or ()),
+        lambda: _check_better(config.on, settings),
+        lambda: _check_base(words, settings, any(map(is_adapter_folder, parents.values()))),
+    )
+
+
+def _check_better(on: str, settings: MergeConfig) -> None:
+    if on not in ("accuracy", "loss") and settings.better is None:
+        raise ValueError(
+            f"on = {on!r} is a metric of your own, of which better values are not known; name them under [merge], "
+            'better = "higher" or "lower" (--better)'
+        )
+    choose_better(on, settings.better)
+
+
+def _check_base(words: MergeWords, settings: MergeConfig, adapters: bool) -> None:
+    """Raise where a base is named that has no part in what is asked; that of adapters always has."""
+    if words.base is None or adapters:
+        return
+    if (merged := _find_judged(words)) is not None:
+        raise ValueError(f"--base: {merged} was merged before, and is judged against its parents; leave that out")
+    if settings.align != NONE:
+        raise ValueError(
+            f"--base goes without align ({settings.align!r}): parents that were fine-tuned from one base have its "
+            "order of units; leave one of both out"
+        )
 
 
 def _check_streams(words: MergeWords, settings: MergeConfig, adapters: bool) -> None:

@@ -2,6 +2,7 @@
 
 from mechconn.core._atomic import check_new_folder as check_new_folder
 from mechconn.core._atomic import draft_folder as draft_folder
+from mechconn.core._atomic import note_drafts as note_drafts
 from mechconn.core._atomic import remove_drafts as remove_drafts
 from mechconn.core._atomic import sync_folder as sync_folder
 from mechconn.core._atomic import write_atomically as write_atomically

@@ -55,13 +55,28 @@ def check_new_folder(folder: Path) -> None:
     """Raise unless a folder can be written there: it is not there, or empty, and its parent can be written to.
 
     Raises:
-        ValueError: it holds something, is a file, or cannot be written.
+        ValueError: it holds something, is a file or a link, the folder that it goes to is missing, or it cannot be
+            written.
     """
+    parent = folder.absolute().parent
+    if not parent.is_dir():
+        raise ValueError(f"{folder} cannot be written: {parent} is no folder; make it first, or name another")
+    if folder.is_symlink():
+        raise ValueError(f"{folder} is a link; name the folder that it leads to, or a new one")
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is there and not empty; name a new folder, or remove this one")
-    parent = folder.absolute().parent
-    if (folder.exists() and not folder.is_dir()) or not parent.is_dir() or not os.access(parent, os.W_OK):
+    if (folder.exists() and not folder.is_dir()) or not os.access(parent, os.W_OK):
         raise ValueError(f"{folder} cannot be written: expected a new folder, in a folder that can be written")
+
+
+def note_drafts(folder: Path) -> list[str]:
+    """A sentence for each draft of this folder that a writer left beside it, as one that was killed does.
+
+    It may be another one's that is still being written, which only its owner knows: nothing is removed.
+    """
+    target = folder.absolute()
+    drafts = sorted(target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}/"))
+    return [f"{draft} is left of a run that was stopped; remove it, unless another is writing it" for draft in drafts]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from mechconn.merging._merge_method import TensorMerge as TensorMerge
 from mechconn.merging._merge_method import check_has_base as check_has_base
 from mechconn.merging._merge_verdict import ParentDifference as ParentDifference
 from mechconn.merging._merge_verdict import Power as Power
+from mechconn.merging._merge_verdict import choose_better as choose_better
 from mechconn.merging._merged import Merged as Merged
 from mechconn.merging._merged import MergeJudgement as MergeJudgement
 from mechconn.merging._merged_files import copy_further_files as copy_further_files

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from mechconn.core import Params
+from mechconn.merging._changes import widen
 from mechconn.merging._merge_method import MergeProblem
+from mechconn.merging._merge_sources import PART
 
 
 def note_far_base(problem: MergeProblem) -> tuple[str, ...]:
@@ -32,7 +34,9 @@ def note_far_base(problem: MergeProblem) -> tuple[str, ...]:
 
 
 def describe_far_base(name: str, to_base: float, others: Mapping[str, float]) -> list[str]:
-    """A sentence where a parent's distance from the base is larger than that from some other parent; else nothing."""
+    """A sentence where a parent is the base, or lies farther from it than from some other parent; else nothing."""
+    if to_base == 0:
+        return [f"{name!r} is the base itself, parameter by parameter, and changed nothing of it"]
     nearest = min(others, key=lambda other: others[other], default=None)
     if nearest is None or others[nearest] >= to_base:
         return []
@@ -44,9 +48,12 @@ def describe_far_base(name: str, to_base: float, others: Mapping[str, float]) ->
 
 def _measure_distance(a: Params, b: Params) -> float:
     """The Euclidean distance of two points."""
-    squares = (_square(tensor, b[name]) for name, tensor in a.items() if tensor.is_floating_point())
+    squares = (measure_square(tensor, b[name]) for name, tensor in a.items() if tensor.is_floating_point())
     return sum(squares) ** 0.5
 
 
-def _square(a: Tensor, b: Tensor) -> float:
-    return float((a.detach().float() - b.detach().to(a.device).float()).double().square().sum())
+def measure_square(a: Tensor, b: Tensor) -> float:
+    """The squared Euclidean distance of two tensors of floating point, in double precision, part by part."""
+    parts = zip(a.detach().flatten().split(PART), b.detach().to(a.device).flatten().split(PART), strict=True)
+    wide = (widen(*both) for both in parts)
+    return sum(float((x - y).double().square().sum()) for x, y in wide)

@@ -51,6 +51,7 @@ def judge_merged(
     tolerance: float = 0.01,
     on: On = "accuracy",
     better: Better | None = None,
+    splits: Sequence[str] | None = None,
     ignore: Sequence[str] = (),
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
@@ -74,6 +75,7 @@ def judge_merged(
         tolerance: how much worse than a parent counts as none.
         on: "accuracy", "loss", or the name of a metric.
         better: of a metric, whether "higher" or "lower" values are better.
+        splits: those that the verdict is over; default: every split of the suite.
         ignore: buffers and attributes of layers that are no part of what is computed.
         loss: one value per sample from (outputs, targets).
         metrics: name -> one value per sample, or a `Metric`.
@@ -107,8 +109,9 @@ def judge_merged(
         check_same_shapes(what, parent.params, own.params)
     return merge(
         models, _Given(own.params, {"method": "merged before"} if not method else dict(method)), suite,
-        norm=_OwnStatistics(own.buffers), margin=margin, tolerance=tolerance, on=on, better=better, ignore=ignore,
-        loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute, device=device, progress=progress,
+        norm=_OwnStatistics(own.buffers), margin=margin, tolerance=tolerance, on=on, better=better, splits=splits,
+        ignore=ignore, loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute, device=device,
+        progress=progress,
     )  # fmt: skip
 
 

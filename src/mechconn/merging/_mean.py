@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from mechconn.core import Params
 from mechconn.merging._changes import check_weights, keep_uncounted, share_weights
-from mechconn.merging._merge_method import MergeProblem, TensorMerge
+from mechconn.merging._merge_method import TensorMerge
 from mechconn.network import compute_weighted_mean
 
 
@@ -38,20 +37,18 @@ class Mean(TensorMerge, name="mean"):
     def __post_init__(self) -> None:
         check_weights(self.weights)
 
-    def merge(self, problem: MergeProblem) -> Params:
-        """Tensor by tensor; the shares are the weights."""
-        weights = share_weights(self.weights, list(problem.parents))
-        problem.record.shares.update({parent: share / sum(weights.values()) for parent, share in weights.items()})
-        return super().merge(problem)
+    def share_parents(self, parents: Sequence[str]) -> dict[str, float]:
+        """The weights, over their sum."""
+        weights = share_weights(self.weights, parents)
+        return {parent: share / sum(weights.values()) for parent, share in weights.items()}
 
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:
         """The mean of one tensor."""
-        weights = share_weights(self.weights, list(parents))
+        shares = self.share_parents(list(parents))
         if (kept := keep_uncounted(name, parents)) is not None:
             return kept
-        total = sum(weights.values())
         points = [{name: tensor} for tensor in parents.values()]
-        return compute_weighted_mean(points, [weights[parent] / total for parent in parents])[name]
+        return compute_weighted_mean(points, [shares[parent] for parent in parents])[name]
 
     def is_entrywise(self) -> bool:
         """A mean is."""

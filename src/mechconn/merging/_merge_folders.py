@@ -13,14 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn.core import Compute, Progress, check_is, collect_errors, draft_folder, log, resolve_compute
+from mechconn.core import Compute, Progress, check_is, collect_errors, draft_folder, log, note_drafts, resolve_compute
 from mechconn.core import check_new_folder as check_target
-from mechconn.merging._far_base import describe_far_base
-from mechconn.merging._merge_method import TensorMerge, check_has_base
+from mechconn.merging._far_base import describe_far_base, measure_square
+from mechconn.merging._merge_method import TensorMerge, check_has_base, merge_checked, prepare_method
 from mechconn.merging._merge_sources import Comparison, MergeSource, compare_sources, list_parts, open_sources
-from mechconn.merging._merged_files import copy_further_files
+from mechconn.merging._merged_files import copy_further_files, name_type
 from mechconn.merging._save_record import describe_parents, write_record
 from mechconn.merging._shard_writer import ShardWriter, TensorShape, read_size, write_entries
+from mechconn.network import compute_weighted_mean
 
 BASE = "base"
 
@@ -77,14 +78,17 @@ def merge_folders(
 
     One tensor of each parent is in memory at a time, or a part of it where the method works entry by entry
     (`TensorMerge.is_entrywise`), and each file is written as its tensors are made. Files are told by their content,
-    as in `load_model`, and run no code. The folder appears whole or not at all. It holds the weights in the first
+    as in `load_model`, and run no code. The folder appears whole or not at all; of a run that is killed a draft,
+    `.NAME.` and eight letters, stays beside it, and the next run notes it. It holds the weights in the first
     parent's number type (`model.safetensors`, or shards with their index), the first parent's configuration and
     tokenizer, and `mechconn_merge.json`: the method, and the parents with SHA-256. `mc.load_model(out)` and
     Transformers read it.
 
     Tensors that a parent stores under two names, and the others under one, are stored once. Integers are copied where
-    all parents have the same, and counters of BatchNorm are the first parent's. Normalisation statistics are merged
-    like weights, with a note: `mc.merge` measures them anew.
+    all parents have the same, and counters of BatchNorm are the first parent's. Parents of other number types are
+    merged in the widest one, and the result is rounded once. Normalisation statistics (`running_mean`, `running_var`)
+    are no parameters: the method sees none of them, and they become the mean of the parents', by their weights in
+    `Mean` and `SLERP`, else all alike. They do not fit the merged network, with a note: `mc.merge` measures them anew.
 
     Args:
         folders: name -> the folder or file of each parent; two or more.
@@ -141,8 +145,10 @@ def merge_folders(
         _write_tensors(merge, writer, compute)
         notes += [*found.notes, *merge.list_distances()]
         copy_further_files(paths[files_from or first.name], draft)
+        name_type(draft, [own.dtype for own in shapes.values()])
         write_record(draft, target, method.describe(), describe_parents(paths, base is not None), seed, notes)
         files = tuple(sorted(file.name for file in draft.iterdir()))
+    notes += note_drafts(target)
     for note in notes:
         log(note)
     count = sum(own.count for own in shapes.values())
@@ -193,7 +199,7 @@ class _Merge:
 
     def prepare(self) -> None:
         """Let the method read what it must know of all tensors."""
-        self.method = self.method.prepare(self._iterate)
+        self.method = prepare_method(self.method, self._iterate)
 
     def write_tensor(self, name: str, out: FileIO) -> None:
         """Merge one tensor, part by part where the method allows, and write it."""
@@ -201,41 +207,56 @@ class _Merge:
             write_entries(out, self.parents[0].tensors[name].read())
             return
         for parents, base in self._read(name):
+            if name in self.found.statistics:
+                write_entries(out, self._round(name, self._average(parents)))
+                continue
             if base is not None:
                 self._measure(parents | {BASE: base})
-            write_entries(out, self._merge(name, parents, base))
+            write_entries(out, self._round(name, merge_checked(self.method, name, parents, base, self.seed)))
 
     def _iterate(self) -> Iterator[tuple[str, Mapping[str, Tensor], Tensor | None]]:
         for name in self.found.names:
-            if name not in self.found.copied:
+            if name not in self.found.copied | self.found.statistics:
                 yield from ((name, parents, base) for parents, base in self._read(name))
 
     def _read(self, name: str) -> Iterator[tuple[dict[str, Tensor], Tensor | None]]:
         """(parent -> its tensor, the base's): one after the other their parts where the method works entry by entry."""
         own = self.parents[0].tensors[name]
-        parts = list_parts(own.count) if self.method.is_entrywise() else [(0, own.count)]
-        for part in parts:
-            shape = (part[1] - part[0],) if self.method.is_entrywise() else own.shape
-            read = [
-                source.tensors[name].read_entries(*part).reshape(shape).to(own.dtype)
-                for source in (*self.parents, *([] if self.base is None else [self.base]))
-            ]
+        sources = [*self.parents, *([] if self.base is None else [self.base])]
+        kinds = {source.tensors[name].dtype for source in sources}
+        wide = own.dtype if len(kinds) == 1 else torch.float64 if torch.float64 in kinds else torch.float32
+        entrywise = self.method.is_entrywise() or name in self.found.statistics
+        for part in list_parts(own.count) if entrywise else [(0, own.count)]:
+            shape = (part[1] - part[0],) if entrywise else own.shape
+            read = [source.tensors[name].read_entries(*part).reshape(shape).to(wide) for source in sources]
             base = None if self.base is None else read.pop()
             yield {source.name: tensor for source, tensor in zip(self.parents, read, strict=True)}, base
 
-    def _merge(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None) -> Tensor:
-        first = next(iter(parents.values()))
-        merged = self.method.merge_tensor(name, parents, base, self.seed)
-        if merged.shape != first.shape:
+    def _average(self, parents: Mapping[str, Tensor]) -> Tensor:
+        """The mean of the parents' statistics, by their weights in the merged network."""
+        shares = self.method.share_parents(list(parents))
+        points = [{"": tensor} for tensor in parents.values()]
+        return compute_weighted_mean(points, [shares[parent] for parent in parents])[""]
+
+    def _round(self, name: str, merged: Tensor) -> Tensor:
+        """In the first parent's number type.
+
+        Raises:
+            ValueError: an entry that is finite lies outside of what that type holds.
+        """
+        kind = self.parents[0].tensors[name].dtype
+        rounded = merged.to(kind)
+        if merged.dtype != kind and bool((rounded.isinf() & merged.isfinite()).any()):
+            shown = str(kind).removeprefix("torch.")
             raise ValueError(
-                f"{type(self.method).__name__}.merge_tensor returned {list(merged.shape)} for {name}, whose shape is "
-                f"{list(first.shape)}; return a tensor of the parents' shape"
+                f"{name} is up to {float(merged.abs().max()):.3g} in the merged network, more than {shown} of "
+                f"{self.parents[0].name} holds; pass a parent of a wider type first"
             )
-        return merged.to(first.dtype)
+        return rounded
 
     def _measure(self, tensors: Mapping[str, Tensor]) -> None:
         for a, b in combinations(tensors, 2):
-            square = (tensors[a] - tensors[b]).square().sum(dtype=torch.float64).item()
+            square = measure_square(tensors[a], tensors[b])
             for way in ((a, b), (b, a)):
                 self.squares[way] = self.squares.get(way, 0.0) + square
 

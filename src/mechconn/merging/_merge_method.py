@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,6 +15,7 @@ from mechconn.core import (
     Params,
     PerSampleLoss,
     Registered,
+    check_is,
     check_same_keys,
     check_same_shapes,
     check_two_models,
@@ -116,6 +117,14 @@ class TensorMerge(MergeMethod):
         """
         return self
 
+    def share_parents(self, parents: Sequence[str]) -> dict[str, float]:
+        """Parent -> its weight in the merged network, of sum 1, by which normalisation statistics are weighed.
+
+        Args:
+            parents: their names, in their order.
+        """
+        return dict.fromkeys(parents, 1.0 / len(parents))
+
     def is_entrywise(self) -> bool:
         """Whether each entry of the result depends on that entry of parents and base alone, once it is prepared.
 
@@ -137,11 +146,43 @@ class TensorMerge(MergeMethod):
 
     def merge(self, problem: MergeProblem) -> Params:
         """Tensor by tensor."""
-        ready = self.prepare(lambda: iterate_tensors(problem))
+        ready = prepare_method(self, lambda: iterate_tensors(problem))
+        problem.record.shares.update(ready.share_parents(list(problem.parents)))
         return {
-            name: ready.merge_tensor(name, parents, base, problem.seed)
+            name: merge_checked(ready, name, parents, base, problem.seed)
             for name, parents, base in iterate_tensors(problem)
         }
+
+
+def prepare_method(method: TensorMerge, tensors: NamedTensors) -> TensorMerge:
+    """What `method.prepare` gives, once that is a method.
+
+    Raises:
+        TypeError: it is none.
+    """
+    found = method.prepare(tensors)
+    check_is(f"what {type(method).__name__}.prepare returns", found, TensorMerge, "; return self where nothing is read")
+    return found
+
+
+def merge_checked(
+    method: TensorMerge, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int
+) -> Tensor:
+    """What `method.merge_tensor` gives, once it is a tensor of the parents' shape.
+
+    Raises:
+        TypeError: it is no tensor.
+        ValueError: it has another shape.
+    """
+    found, first = method.merge_tensor(name, parents, base, seed), next(iter(parents.values()))
+    what = f"{type(method).__name__}.merge_tensor"
+    check_is(f"what {what} returns for {name}", found, Tensor, "; return a tensor of the parents' shape")
+    if found.shape != first.shape:
+        raise ValueError(
+            f"{what} returned {list(found.shape)} for {name}, whose shape is {list(first.shape)}; return a tensor of "
+            "the parents' shape"
+        )
+    return found
 
 
 def iterate_tensors(problem: MergeProblem) -> Iterator[tuple[str, Mapping[str, Tensor], Tensor | None]]:
@@ -178,13 +219,17 @@ def check_has_base(method: MergeMethod, given: bool) -> None:
     if method.needs_base and not given:
         raise ValueError(
             f"{type(method).__name__} merges what the parents changed, and there is no base; pass the network that "
-            "they were fine-tuned from, base=..."
+            "they were fine-tuned from, base=... (--base)"
         )
 
 
 def check_merged(method: MergeMethod, problem: MergeProblem, found: Params) -> Params:
     """What a method returned, once it has the parents' names and shapes."""
     first = next(iter(problem.parents.values())).params
+    own = f"{type(method).__name__}.merge"
+    check_is(f"what {own} returns", found, Mapping, "; return {name of the parameter: tensor}")
+    for name, tensor in found.items():
+        check_is(f"what {own} returns for {name}", tensor, Tensor, "; return {name of the parameter: tensor}")
     what = f"the parents' parameters and what {type(method).__name__}.merge returns"
     check_same_keys(what, first, found)
     check_same_shapes(what, first, found)

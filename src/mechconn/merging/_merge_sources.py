@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from mechconn.core import collect_errors
+from mechconn.merging._shard_writer import TYPES
 from mechconn.models import StoredTensor, is_adapter_folder, open_stored_tensors
 
 SHOWN = 8
@@ -19,6 +20,7 @@ PART = 1 << 21
 """Entries that are held of a tensor at a time, where parts do."""
 COUNTER = "num_batches_tracked"
 STATISTICS = ("running_mean", "running_var")
+"""What layers of normalisation call the statistics that they keep."""
 BOOKKEEPING = re.compile(
     r"_name_or_path|transformers_version|(torch_)?dtype|use_cache|\w*drop\w*|initializer\w*|problem_type"
     r"|finetuning_task|gradient_checkpointing|_\w+|output_(attentions|hidden_states)|return_dict\w*|label2id|id2label"
@@ -53,12 +55,14 @@ class Comparison:
     Attributes:
         names: of the tensors that are merged, in the first one's order.
         copied: names of the tensors that are the first one's, such as counters.
+        statistics: names of normalisation statistics, which are no parameters.
         notes: differences that do not stand in the way.
         mistakes: those that do, a line each.
     """
 
     names: list[str] = field(default_factory=list)
     copied: set[str] = field(default_factory=set)
+    statistics: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
 
@@ -113,15 +117,31 @@ def compare_sources(sources: list[MergeSource]) -> Comparison:
         _compare_shapes(first, other, found)
         _compare_configs(first, other, found)
         _compare_tokenizers(first, other, found)
+    found.mistakes += _list_unknown_types(first, found.names)
     if not found.mistakes:
         found.copied = {name for name in found.names if not _is_number(first.tensors[name])}
         found.mistakes += _list_unequal(first, others, found.copied)
-        if kept := [name for name in found.names if name.endswith(STATISTICS)]:
+        kept = [name for name in found.names if name.rpartition(".")[2] in STATISTICS and name not in found.copied]
+        found.statistics = set(kept)
+        if kept:
             found.notes.append(
-                f"{first.name} keeps normalisation statistics ({_show(kept)}), which are merged like weights and do "
-                "not fit the merged network; with --data and [norm] they are measured anew"
+                f"{first.name} keeps normalisation statistics ({_show(kept)}), which are the means of the parents' "
+                "and do not fit the merged network: they must be re-estimated; with --data and [norm] they are "
+                "measured anew"
             )
     return found
+
+
+def _list_unknown_types(first: MergeSource, names: list[str]) -> list[str]:
+    """A line where tensors are of types that cannot be written."""
+    unknown = [f"{name} {_describe(first.tensors[name])}" for name in names if first.tensors[name].dtype not in TYPES]
+    if not unknown:
+        return []
+    known = ", ".join(str(kind).removeprefix("torch.") for kind in TYPES)
+    return [
+        f"{first.name} ({first.path}) holds tensors of types that cannot be merged: {_show(unknown)}; save them as one "
+        f"of {known}"
+    ]
 
 
 def _compare_names(first: MergeSource, other: MergeSource, found: Comparison) -> set[str]:
@@ -131,7 +151,7 @@ def _compare_names(first: MergeSource, other: MergeSource, found: Comparison) ->
     twice = set[str]()
     for own, names in ((first, missing), (other, unexpected)):
         for name in list(names):
-            if (twin := _find_twin(own, name)) is not None:
+            if (twin := _find_twin(own, first if own is other else other, name)) is not None:
                 names.remove(name)
                 twice.add(name)
                 found.notes.append(f"{name} of {own.name} equals its {twin}; it is stored once, as in the others")
@@ -143,11 +163,29 @@ def _compare_names(first: MergeSource, other: MergeSource, found: Comparison) ->
     return twice
 
 
-def _find_twin(own: MergeSource, name: str) -> str | None:
-    """Another name under which the same tensor is stored, as of tied weights."""
+def _find_twin(own: MergeSource, other: MergeSource, name: str) -> str | None:
+    """Another name under which the same tensor is stored, as of tied weights, and that the other network has too.
+
+    Tensors of one value throughout, such as biases at their start, may be equal without being tied: of these only those
+    are, that are stored in one place.
+    """
     tensor = own.tensors[name]
     alike = [n for n, t in own.tensors.items() if n != name and (t.shape, t.dtype) == (tensor.shape, tensor.dtype)]
-    return next((n for n in alike if tensor.count > 1 and _are_equal(tensor, own.tensors[n])), None)
+    alike = [twin for twin in alike if twin in other.tensors]
+    are_tied = _share_memory if alike and _is_constant(tensor) else _are_equal
+    return next((twin for twin in alike if are_tied(tensor, own.tensors[twin])), None)
+
+
+def _share_memory(a: StoredTensor, b: StoredTensor) -> bool:
+    """Whether both are one run of numbers in the file, as torch.save keeps tied weights."""
+    read = a.read(), b.read()
+    return read[0].data_ptr() == read[1].data_ptr()
+
+
+def _is_constant(tensor: StoredTensor) -> bool:
+    """Whether all entries have one value; of none they do."""
+    first = tensor.read_entries(0, 1)
+    return all(bool((tensor.read_entries(*part) == first).all()) for part in list_parts(tensor.count))
 
 
 def list_parts(count: int) -> Iterator[tuple[int, int]]:
@@ -176,7 +214,9 @@ def _compare_shapes(first: MergeSource, other: MergeSource, found: Comparison) -
             f"{other.name} ({other.path}) has other shapes or types than {first.name}: {_show(wrong)}; all must be of "
             "one architecture"
         )
-    found.notes += [f"{other.name} is {b} and {first.name} {a}; it is read as {a}" for b, a in sorted(types)]
+    found.notes += [
+        f"{other.name} is {b} and {first.name} {a}; the result is rounded once, to {a}" for b, a in sorted(types)
+    ]
 
 
 def _list_unequal(first: MergeSource, others: list[MergeSource], names: set[str]) -> list[str]:

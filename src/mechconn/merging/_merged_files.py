@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
+from collections.abc import Collection
 from pathlib import Path
+
+import torch
 
 BESIDE_WEIGHTS = re.compile(
     r"(generation_|\w*processor_|video_)?config\.json|(special_tokens_map|added_tokens|normalizer)\.json"
@@ -31,3 +35,16 @@ def copy_further_files(parent: Path, out: Path) -> None:
         (out / TEMPLATES).mkdir()
         for file in sorted(templates.glob("*.jinja")):
             shutil.copyfile(file, out / TEMPLATES / file.name)
+
+
+def name_type(folder: Path, kinds: Collection[torch.dtype]) -> None:
+    """Let config.json in a folder name the number type of its weights, where it names one and they have one."""
+    file, floating = folder / "config.json", {kind for kind in kinds if kind.is_floating_point}
+    if len(floating) != 1 or not file.is_file():
+        return
+    name = str(floating.pop()).removeprefix("torch.")
+    config = json.loads(file.read_text(encoding="utf-8"))
+    wrong = {key for key in ("dtype", "torch_dtype") if config.get(key) not in (None, name)}
+    if wrong:
+        text = json.dumps({**config, **dict.fromkeys(wrong, name)}, indent=2, ensure_ascii=False)
+        file.write_text(text + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,11 +52,14 @@ class SLERP(TensorMerge, name="slerp"):
         check_fraction("t", self.t)
         check_choice("zeros", self.zeros, ("line", "right_angle"))
 
+    def share_parents(self, parents: Sequence[str]) -> dict[str, float]:
+        """1 - t and t."""
+        _check_two(parents)
+        return dict(zip(parents, (1.0 - self.t, self.t), strict=True))
+
     def merge(self, problem: MergeProblem) -> Params:
-        """Tensor by tensor, with the shares 1 - t and t."""
+        """Tensor by tensor, and a note on tensors that have no arc between them."""
         found = super().merge(problem)
-        first, second = problem.parents
-        problem.record.shares.update({first: 1.0 - self.t, second: self.t})
         straight = [
             name
             for name, parents, _ in iterate_tensors(problem)
@@ -72,8 +75,7 @@ class SLERP(TensorMerge, name="slerp"):
 
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:
         """The point of the arc between two tensors."""
-        if len(parents) != 2:
-            raise ValueError(f"SLERP is between two parents, got {len(parents)} ({', '.join(parents)}); use Mean()")
+        _check_two(list(parents))
         if (kept := keep_uncounted(name, parents)) is not None:
             return kept
         a, b = widen(*parents.values())
@@ -89,6 +91,11 @@ class SLERP(TensorMerge, name="slerp"):
     def describe(self) -> dict[str, Any]:
         """{"method": "slerp", "t": ..., "zeros": ...}."""
         return {"method": "slerp", "t": self.t, "zeros": self.zeros}
+
+
+def _check_two(parents: Sequence[str]) -> None:
+    if len(parents) != 2:
+        raise ValueError(f"SLERP is between two parents, got {len(parents)} ({', '.join(parents)}); use Mean()")
 
 
 def _find_angle(a: Tensor, b: Tensor, zeros: str) -> float | None:

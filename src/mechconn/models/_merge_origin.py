@@ -13,6 +13,8 @@ from mechconn.core import require_extra
 
 MERGE_RECORD = "mechconn_merge.json"
 MERGEKIT_RECORD = "mergekit_config.yml"
+WITHOUT_BASE = ("linear", "karcher", "slerp", "nearswap", "arcee_fusion", "passthrough")
+"""mergekit's methods that subtract no base: a base_model is one of the networks that they merge."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,10 @@ def read_merge_origin(folder: Path) -> MergeOrigin:
 
 def _read_own(file: Path) -> MergeOrigin:
     try:
-        told = json.loads(file.read_text(encoding="utf-8"))
-        named = {str(name): str(own["path"]) for name, own in told["parents"].items()}
-        hashes = {str(name): str(own["sha256"]) for name, own in told["parents"].items()}
-        method, base = dict(told["method"]), told["base"]
+        record = json.loads(file.read_text(encoding="utf-8"))
+        named = {str(name): str(own["path"]) for name, own in record["parents"].items()}
+        hashes = {str(name): str(own["sha256"]) for name, own in record["parents"].items()}
+        method, base = dict(record["method"]), record["base"]
         base = None if base is None else str(base["path"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file} cannot be read as the record of a merge ({error}); merge again") from error
@@ -74,54 +76,64 @@ def _read_mergekit(file: Path) -> MergeOrigin:
     with require_extra(f"{file}, which mergekit wrote,", "transformers"):
         import yaml
     try:
-        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+        config = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError) as error:
         why = str(error).splitlines()[0]
         raise ValueError(f"{file} is no YAML ({why}); copy it again") from error
-    if not isinstance(told, dict) or "merge_method" not in told:
+    if not isinstance(config, dict) or "merge_method" not in config:
         raise ValueError(f"{file} is no configuration of mergekit: expected a table with merge_method; copy it again")
-    base = told.get("base_model")
-    used = list(_list_entries(told))
-    places = list(dict.fromkeys([_read_reference(file, entry["model"]) for entry in used]))
-    own = None if base is None else _read_reference(file, base)
-    others = [place for place in places if place != own]
-    if len(others) < 2:  # of SLERP the base is one of both
-        others, own = list(dict.fromkeys([own, *others] if own else others)), None
+    used = list(_list_entries(config))
+    others, own = _part_base(file, config, used)
     names = _name_parents(others)
     weights = {_read_reference(file, entry["model"]): (entry.get("parameters") or {}).get("weight") for entry in used}
     method = {
-        "method": str(told["merge_method"]),
-        "parameters": told.get("parameters"),
+        "method": str(config["merge_method"]),
+        "parameters": config.get("parameters"),
         "weights": {names[place]: weights.get(place) for place in others},
-        "dtype": told.get("dtype"),
-        "parts": "slices" if "slices" in told or "modules" in told else None,
+        "dtype": config.get("dtype"),
+        "parts": "slices" if "slices" in config or "modules" in config else None,
     }
     parents, found = _find_parents(file, {names[place]: place for place in others}, own)
     return MergeOrigin(file, "mergekit", {k: v for k, v in method.items() if v is not None}, parents, found)
 
 
-def _list_entries(told: Any) -> Iterator[Mapping[str, Any]]:
-    """The entries of models in a configuration, in slices and modules of it too."""
-    if isinstance(told, Mapping):
-        if "model" in told:
-            yield told
+def _part_base(file: Path, config: Mapping[str, Any], used: list[Mapping[str, Any]]) -> tuple[list[str], str | None]:
+    """(places of the networks that were merged, that of the base whose difference to each was taken, or None)."""
+    base = config.get("base_model")
+    own = None if base is None else _read_reference(file, base)
+    places = list(dict.fromkeys([_read_reference(file, entry["model"]) for entry in used]))
+    others = [place for place in places if place != own]
+    if own is not None and config["merge_method"] in WITHOUT_BASE:  # mergekit adds it to models that lack it
+        parts = (config, *(config.get("modules") or {}).values())
+        whole = own in places or (len(others) > 1 and not any("models" in part for part in parts))
+        return (places if whole else [own, *others]), None
+    if len(others) < 2:  # of one changed network the base is the other
+        return list(dict.fromkeys([own, *others] if own else others)), None
+    return others, own
+
+
+def _list_entries(part: Any) -> Iterator[Mapping[str, Any]]:
+    """The entries of models in a part of a configuration, in slices and modules of it too."""
+    if isinstance(part, Mapping):
+        if "model" in part:
+            yield part
         for key in ("models", "slices", "sources", "modules"):
-            part = told.get(key)
-            for inner in part.values() if isinstance(part, Mapping) else part or ():
-                yield from _list_entries(inner)
+            inner = part.get(key)
+            for entry in inner.values() if isinstance(inner, Mapping) else inner or ():
+                yield from _list_entries(entry)
 
 
-def _read_reference(file: Path, told: Any) -> str:
+def _read_reference(file: Path, reference: Any) -> str:
     """The path, or the name on the hub, of a model in a configuration.
 
     Raises:
         ValueError: it is a network with an adapter, which is no folder of one network.
     """
     adapter = None
-    if isinstance(told, Mapping):
-        adapter, told = told.get("lora"), told.get("model")
-        told = told.get("path") if isinstance(told, Mapping) else told
-    name = str(told)
+    if isinstance(reference, Mapping):
+        adapter, reference = reference.get("lora"), reference.get("model")
+        reference = reference.get("path") if isinstance(reference, Mapping) else reference
+    name = str(reference)
     if not Path(name).exists():
         name, plus, own = name.partition("+")
         name, adapter = name.partition("@")[0], own if plus else adapter
