@@ -127,3 +127,21 @@ def test_a_map_with_paths_that_were_not_walked_survives(many: mc.MechanismMap, t
     many.save(tmp_path / "map.json")
     again = mc.load_result(tmp_path / "map.json")
     assert again.to_dict() == many.to_dict() and page_of(again, tmp_path) == page_of(many, tmp_path)  # pyright: ignore
+
+
+def test_a_title_says_no_more_than_the_verdicts() -> None:
+    """Of forty rows no pair is certain; one basin is no bound; a matrix of zeros has a scale."""
+    few_rows = mc.Suite({"cue": rows(40, 1), "hue": rows(40, 1)})
+    models = {name: build(mlp, seed) for seed, name in enumerate("abc")}
+    found = mc.mechanism_map(models, few_rows, ts=3, barriers="tree", tolerance=100.0)
+    assert len(found.groups) == 1 and {pair.verdict for pair in found.pairs} == {"undetermined"}
+    assert found.header().title == "3 models: no pair differs in mechanism for certain, 1 basin"
+    assert not any("at most 1 basin" in said or "Paths that were not walked" in said for said in found.findings)
+    many_rows = mc.Suite({"cue": rows(4000, 1), "hue": rows(4000, 1)})
+    sure = mc.mechanism_map(models, many_rows, barriers="none")
+    assert {pair.verdict for pair in sure.pairs} == {
+        "agree"
+    } and sure.header().title == "3 models: 1 group by mechanism"
+    figure = found.plot("distance")
+    tree, matrix = figure.axes[:2]
+    assert matrix.images[0].get_clim() == (0.0, 1.0) and tree.get_ylim() == (0.0, 1.0)

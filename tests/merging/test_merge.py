@@ -155,6 +155,47 @@ def test_an_alignment_of_other_networks_is_refused(planted: tuple[dict[str, nn.M
         mc.merge(models, mc.Mean(), suite, align=found)
 
 
+def test_an_alignment_of_networks_with_other_weights_is_refused(
+    planted: tuple[dict[str, nn.Module], mc.Suite], tmp_path: Path
+) -> None:
+    models, suite = planted
+    symmetry = mc.symmetry_of(models["a"], rows(4)[0])
+    own = mc.align_many(models, mc.UniverseMatching(), symmetry)
+    own.save(tmp_path / "own.json")
+    read: Any = mc.load_result(tmp_path / "own.json")
+    assert mc.merge(models, mc.Mean(), suite, align=read).verdict == "yes"
+    others = {name: trained(seed) for seed, name in enumerate("abc", 5)}
+    renamed = {"a": models["b"], "b": models["c"], "c": models["a"]}
+    for given in (others, renamed):
+        for align in (own, read):
+            with pytest.raises(ValueError, match=r"with other weights than these models; pass what align_many"):
+                mc.merge(given, mc.Mean(), suite, align=align)
+        again = mc.align_many(given, mc.UniverseMatching(), symmetry)
+        assert mc.merge(given, mc.Mean(), suite, align=again).alignment is again
+
+
+def test_a_method_of_two_says_how_to_name_the_parent_that_stays(
+    planted: tuple[dict[str, nn.Module], mc.Suite],
+) -> None:
+    models, suite = planted
+    with pytest.raises(ValueError, match="parent that stays") as caught:
+        mc.merge(models, mc.Mean(), suite, align=mc.WeightMatching())
+    assert "align=(WeightMatching(...), 'a'), or align=UniverseMatching()" in str(caught.value)
+    for align in ((mc.WeightMatching(), "a"), mc.UniverseMatching()):
+        assert mc.merge(models, mc.Mean(), suite, align=align).verdict == "yes"
+
+
+def test_a_parent_that_was_moved_is_the_same_network(planted: tuple[dict[str, nn.Module], mc.Suite]) -> None:
+    models, _ = planted
+    few = mc.Suite({"cue": labelled(20, 8)}, reference="cue")
+    for align in (mc.UniverseMatching(), (mc.WeightMatching(), "b")):
+        found = mc.merge(models, mc.Mean({"a": 1.0, "b": 0.0, "c": 0.0}), few, align=align)
+        assert found.after is not None
+        for judged in (found.before, found.after):
+            (own,) = [pair for pair in judged.differences if pair.parent == "a"]
+            assert (own.same_network, own.judged_interval, own.verdict) == (True, (0.0, 0.0), "not worse")
+
+
 def test_the_verdict_is_over_the_splits_that_are_asked_for() -> None:
     good, bad = plant(*[right_on(900)] * 3), plant(right_on(900), right_on(100), right_on(900))
     suite = mc.Suite({"cue": good, "rand_image": bad})
@@ -186,6 +227,8 @@ def test_rows_of_the_statistics_and_of_the_alignment_are_noted() -> None:
     plain = {name: MODELS[name] for name in "ab"}
     seen = mc.merge(plain, mc.Mean(), suite, align=(mc.ActivationMatching((x, y)), "a"))
     assert any("the alignment was found on rows that judge the merge, in cue" in note for note in seen.notes)
+    given = mc.align_many(plain, mc.ActivationMatching((x, y)), onto="a")
+    assert any("rows that judge" in note for note in mc.merge(plain, mc.Mean(), suite, align=given).notes)
     other = mc.merge(plain, mc.Mean(), suite, align=(mc.ActivationMatching(rows(60, 2)), "a"))
     assert not any("rows that judge" in note for note in other.notes)
 
@@ -227,7 +270,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "leave out align= or base=",
     ),
     "no way to align": ({"align": "auto"}, "UniverseMatching"),
-    "nobody to stay": ({"align": mc.WeightMatching()}, "onto"),
+    "nobody to stay": ({"align": mc.WeightMatching()}, "names no parent that stays"),
     "another to stay": ({"align": (mc.WeightMatching(), "d")}, "the parent in align"),
     "a metric without a direction": (
         {"metrics": {"own": lambda z, y: z[:, 0]}, "on": "own"},

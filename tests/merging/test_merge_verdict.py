@@ -42,7 +42,7 @@ def test_without_a_tolerance_it_has_to_be_better() -> None:
     found = judge(cue=alike, tolerance=0.0)
     (power,) = found.power
     assert found.verdict == "undetermined" and found.before.to_settle is power.units_for_yes is None
-    assert any("too few for a yes at a tolerance of 0.00 points" in said for said in found.findings)
+    assert any("not worse at a tolerance of 0.00 points takes a tolerance of" in said for said in found.findings)
 
 
 def test_one_bad_split_is_enough_and_one_open_pair_keeps_it_open() -> None:
@@ -91,7 +91,7 @@ def test_identical_parents_may_be_merged_on_any_number_of_rows() -> None:
     for pair in found.before.differences:
         assert (pair.difference, pair.interval, pair.judged_interval) == (0.0, (0.0, 0.0), (0.0, 0.0))
         assert pair.same_network
-    assert any("too few for a yes" in said for said in found.findings)
+    assert any("answers exactly as a parent on all rows not worse" in said for said in found.findings)
 
 
 def test_networks_that_answer_alike_on_few_rows_may_still_differ() -> None:
@@ -101,6 +101,31 @@ def test_networks_that_answer_alike_on_few_rows_may_still_differ() -> None:
     assert found.verdict == "undetermined" and power.least_tolerance > found.tolerance
     assert power.units_for_yes == found.before.to_settle
     assert judge(cue=few, tolerance=power.least_tolerance).verdict == "yes"
+
+
+def test_a_better_network_may_need_fewer_rows_than_one_that_answers_as_a_parent() -> None:
+    rows = 100
+    found = judge(cue=plant(right_on(80, rows), right_on(95, rows), right_on(80, rows)), tolerance=0.01)
+    (power,) = found.power
+    assert found.verdict == "yes" and power.units_for_yes is not None and power.units_for_yes > rows
+    (said,) = [sentence for sentence in found.findings if f"{power.units_for_yes:,} rows" in sentence]
+    assert "answers exactly as a parent on all rows" in said and said.endswith("one that is better may need fewer.")
+
+
+def test_on_a_loss_rows_are_counted_for_equal_losses_and_t_may_need_fewer() -> None:
+    """Losses that differ have a spread: t then says yes on rows that are too few for a network of equal losses."""
+    rows = 400
+    found = mc.merge(
+        PARENTS,
+        mc.Mean(),
+        mc.Suite({"cue": plant(right_on(200, rows), right_on(200, rows, 1), right_on(200, rows))}, reference="cue"),
+        on="loss",
+        tolerance=0.065,
+    )
+    (power,) = found.power
+    assert power.units_for_yes is not None and power.units_for_yes > rows and found.verdict == "yes"
+    (said,) = [sentence for sentence in found.findings if f"{power.units_for_yes:,} rows" in sentence]
+    assert "with exactly a parent's loss" in said and said.endswith("judged by Student's t, which may need fewer.")
 
 
 def test_the_smallest_loss_is_the_first_that_is_called_worse() -> None:

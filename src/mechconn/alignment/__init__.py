@@ -20,7 +20,6 @@ from mechconn.alignment._matching import AlignmentMethod as AlignmentMethod
 from mechconn.alignment._matching import Matching as Matching
 from mechconn.alignment._matching import NetworkPair as NetworkPair
 from mechconn.alignment._optimised_rows import note_same_rows as note_same_rows
-from mechconn.alignment._optimised_rows import share_known_rows as share_known_rows
 from mechconn.alignment._universe import MergeMany as MergeMany
 from mechconn.alignment._universe import UniverseMatching as UniverseMatching
 from mechconn.alignment._weights import WeightMatching as WeightMatching

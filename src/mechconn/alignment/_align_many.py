@@ -131,6 +131,7 @@ def align_many(
         pairwise_cycle_error=measure_cycles(symmetry, params, around, cache(maps)) if around else None,
         settings={"method": method.registered_name, **method.describe(), "onto": onto, "cycles": cycles, "seed": seed},
         notes=notes,
+        rows_of=method.optimised_on() or getattr(method, "data", None),
         **compared,
     )
 

@@ -11,8 +11,8 @@ import torch
 from pydantic import PlainValidator
 from torch import Tensor, nn
 
-from mechconn.alignment._many_distances import Matrix, map_through
-from mechconn.core import NOT_SAVED, check_choice
+from mechconn.alignment._many_distances import Matrix, map_through, measure_spread
+from mechconn.core import NOT_SAVED, Data, check_choice
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_heat_map, leave_out
 from mechconn.symmetry import Symmetry
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 MOVE_AGAIN = "move each network again, model.state_dict() by found.symmetry.apply(state, found.elements[name])"
 """What to do where networks are asked for that a file does not hold."""
+
+ROUNDING = 1e-5
+"""How far distances of the same networks may differ, relative: on another device, or loaded in a wider type."""
 
 
 def _read_elements(value: Any) -> dict[str, dict[str, Tensor]]:
@@ -63,6 +66,7 @@ class ManyAlignments(Result, kind="many_alignments"):
         settings: the method and everything needed to repeat it.
         notes: what a reader must know.
         models: network -> a module with its units moved, the same function as it. Files leave them out.
+        rows_of: the data that the method read; None where it read none. Files leave them out.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("coverage",)
@@ -81,6 +85,7 @@ class ManyAlignments(Result, kind="many_alignments"):
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
     models: Mapping[str, nn.Module] = field(default=leave_out("models", MOVE_AGAIN), metadata=NOT_SAVED)
+    rows_of: Data | None = field(default=None, metadata=NOT_SAVED)
 
     @property
     def coverage(self) -> float:
@@ -100,6 +105,21 @@ class ManyAlignments(Result, kind="many_alignments"):
         for name in (a, b):
             check_choice("network", name, self.names)
         return map_through(self.symmetry, self.elements[b], self.elements[a])
+
+    def is_of(self, models: Mapping[str, nn.Module]) -> bool:
+        """Whether networks of these names lie as far apart as those that were aligned, as saved and once moved."""
+        where = next(models[self.names[0]].parameters()).device
+        states = {
+            name: {key: value.to(where) for key, value in models[name].state_dict().items()} for name in self.names
+        }
+        weights = [name for name, _ in models[self.names[0]].named_parameters()]
+        moved = {name: self.symmetry.apply(state, self.elements[name]) for name, state in states.items()}
+        for own, known in ((states, self.distance_before), (moved, self.distance_after)):
+            found = torch.tensor(measure_spread([{key: own[name][key] for key in weights} for name in self.names])[1])
+            size = float(torch.tensor(self.distance_before).max())
+            if not torch.allclose(found, torch.tensor(known), rtol=ROUNDING, atol=ROUNDING * size):
+                return False
+        return True
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -113,6 +113,7 @@ from mechconn.core._rng import seed_globally as seed_globally
 from mechconn.core._row_order import find_listed_labels as find_listed_labels
 from mechconn.core._row_order import stand_by_class as stand_by_class
 from mechconn.core._sources import IDS as IDS
+from mechconn.core._sources import NamedFiles as NamedFiles
 from mechconn.core._sources import RowSubset as RowSubset
 from mechconn.core._sources import TensorPair as TensorPair
 from mechconn.core._sources import as_data as as_data
@@ -125,6 +126,7 @@ from mechconn.core._sources import move_source as move_source
 from mechconn.core._sources import number_ids as number_ids
 from mechconn.core._sources import read_row_ids as read_row_ids
 from mechconn.core._sources import select_rows as select_rows
+from mechconn.core._sources import share_known_rows as share_known_rows
 from mechconn.core._sources import share_rows as share_rows
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError
 from mechconn.core._tensor_files import read_safetensors as read_safetensors

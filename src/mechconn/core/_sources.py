@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mechconn.core._checks import check_lengths, check_reiterable, check_samples
 from mechconn.core._data_repr import ShortRepr
-from mechconn.core._hashes import hash_to_int64
+from mechconn.core._hashes import hash_content, hash_to_int64
 from mechconn.core._map_style import MapStyle, as_map_style
 from mechconn.core._read_batch import (
     LABEL_KEYS,
@@ -121,6 +121,27 @@ def is_source(data: Any) -> TypeGuard[SampleSource]:
     return isinstance(data, MapStyle) or is_own_source(data)  # the order matters: a protocol's check reads `y`
 
 
+@dataclass(frozen=True, eq=False)
+class NamedFiles:
+    """What rows in files of their own come from.
+
+    Rows of equal names show one sample: "bird/0.png" of the reference and of a counterfactual, in two folders. Whether
+    they are one row, so that what was chosen on it may not be judged on it, is for their contents to say.
+
+    Attributes:
+        keys: int64 of shape [N], a number for each name.
+        values: what each file holds, [N, ...].
+    """
+
+    keys: Int[Tensor, " n"]
+    values: Tensor
+
+    def hash_rows(self, keys: Int[Tensor, " m"]) -> set[str]:
+        """A hash of the name and the content of each of these rows."""
+        rows = torch.isin(self.keys, keys.cpu()).nonzero().flatten().tolist()
+        return {hash_content([self.keys[row], self.values[row]]) for row in rows}
+
+
 IDS = "ids"
 """What rows come from of which the data tell identities, in an attribute `ids`."""
 
@@ -160,8 +181,40 @@ def share_rows(a: Any, b: Any) -> bool:
     if not is_source(a) or not is_source(b) or len(a) != len(b):
         return a is b
     (first, ids), (second, others) = find_row_origin(a), find_row_origin(b)
-    named = isinstance(first, str) and isinstance(second, str) and first == second
-    return (first is second or named) and torch.equal(ids.cpu(), others.cpu())
+    by_files = isinstance(first, NamedFiles) and isinstance(second, NamedFiles)
+    return (first is second or by_files or _are_named_alike(first, second)) and torch.equal(ids.cpu(), others.cpu())
+
+
+def share_known_rows(a: Any, b: Any) -> bool:
+    """Whether two sets of rows are known to have one in common.
+
+    It is known of rows of one dataset, of rows with one kind of `ids`, of files of equal names and contents, and of
+    tensors that lie in one memory. Files of equal names in two folders may be a sample and its counterfactual, or have
+    nothing in common.
+    """
+    if a is b:
+        return True
+    if not is_source(a) or not is_source(b):
+        return False
+    (first, ids), (second, others) = find_row_origin(a), find_row_origin(b)
+    shared = ids.cpu()[torch.isin(ids.cpu(), others.cpu())]
+    if isinstance(first, NamedFiles) and isinstance(second, NamedFiles):
+        return not first.hash_rows(shared).isdisjoint(second.hash_rows(shared))
+    if first is second or _are_named_alike(first, second):
+        return bool(len(shared))
+    return isinstance(first, TensorPair) and isinstance(second, TensorPair) and _share_memory(first.y, second.y)
+
+
+def _are_named_alike(first: object, second: object) -> bool:
+    return isinstance(first, str) and isinstance(second, str) and first == second
+
+
+def _share_memory(first: Tensor, second: Tensor) -> bool:
+    """Whether the memory of two tensors of rows overlaps."""
+    starts = [tensor.data_ptr() for tensor in (first, second)]
+    ends = [start + t.numel() * t.element_size() for start, t in zip(starts, (first, second), strict=True)]
+    whole = first.is_contiguous() and second.is_contiguous() and first.device == second.device
+    return whole and starts[0] < ends[1] and starts[1] < ends[0]
 
 
 def is_own_source(data: Any) -> bool:

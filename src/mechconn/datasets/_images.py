@@ -10,7 +10,15 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from mechconn.core import ShortRepr, check_available, check_count, check_lengths, draw_uniform, hash_to_int64
+from mechconn.core import (
+    NamedFiles,
+    ShortRepr,
+    check_available,
+    check_count,
+    check_lengths,
+    draw_uniform,
+    hash_to_int64,
+)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,10 +49,11 @@ class ImageSet(ShortRepr):
 
     @property
     def row_origin(self) -> tuple[object, Tensor]:
-        """(this set, the number of each row), or ("files", a key for each name)."""
+        """(this set, the number of each row), or (the files, a key for each name)."""
         if self.files is None:
             return self, torch.arange(len(self))
-        return "files", torch.tensor([hash_to_int64(name.encode()) for name in self.files])
+        keys = torch.tensor([hash_to_int64(name.encode()) for name in self.files])
+        return NamedFiles(keys, self.x), keys
 
     def __len__(self) -> int:
         return len(self.y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mechconn.core import SPLITS, abbreviate_split
@@ -165,14 +165,19 @@ def describe_effect_intervals(found: Invariance) -> str:
     )
 
 
-def draw_effects(sides: Mapping[str, Invariance], ax: Axes | None = None) -> Figure:
-    """The effects of one model or several on every split but the reference, with their intervals and the margin."""
+def draw_effects(
+    sides: Mapping[str, Invariance], ax: Axes | None = None, *, splits: Sequence[str] | None = None
+) -> Figure:
+    """The effects of one model or several on some splits, with their intervals and the margin.
+
+    `splits` defaults to every split but the reference.
+    """
     first = next(iter(sides.values()))
-    scale = choose_effect_scale(first)
-    series = {name: [_mark_effect(found[split], scale) for split in first] for name, found in sides.items()}
+    scale, shown = choose_effect_scale(first), list(first if splits is None else splits)
+    series = {name: [_mark_effect(found[split], scale) for split in shown] for name, found in sides.items()}
     what = first.on if first.on in ("accuracy", "loss") else f"the metric {first.on}"
     unit = "" if scale.unit == first.on else f" ({scale.unit})"
-    figure = draw_marks([abbreviate_split(split) for split in first], series, f"effect on {what}{unit}", "split", ax)
+    figure = draw_marks([abbreviate_split(split) for split in shown], series, f"effect on {what}{unit}", "split", ax)
     axes = figure.axes[0] if ax is None else ax
     reach = scale.factor * first.margin
     axes.axhspan(-reach, reach, color="gray", alpha=0.15, label=f"within the margin, {reach:g}")

@@ -42,6 +42,7 @@ from mechconn.mechanisms._map_pairs import (
     choose_confidence,
     choose_paths,
     judge_pairs,
+    list_pairs,
     make_matrix,
 )
 from mechconn.mechanisms._map_result import MechanismMap
@@ -189,8 +190,8 @@ class MapTask:
         return choose_paths(self.barriers, list(measured.invariance), distances)
 
     def confidence(self, names: Sequence[str]) -> float:
-        """Of each barrier's interval."""
-        return choose_confidence(self.count_paths(names))
+        """Of each barrier's interval: the pairs of a tree follow from the rows, so that it counts every pair."""
+        return choose_confidence(len(list_pairs(names)) if self.barriers == "tree" else self.count_paths(names))
 
 
 @dataclass(frozen=True)

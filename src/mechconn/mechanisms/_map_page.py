@@ -29,10 +29,21 @@ STYLES = {"differ": "sensitive", "agree": "invariant", "connected": "holds", "no
 
 def write_map_title(found: MechanismMap) -> str:
     """How many models, groups by mechanism and basins."""
-    parts = [f"{_count(len(found.groups), 'group')} by mechanism"]
+    parts = [_count_groups(found)]
     if found.basins:
-        parts.append(f"{'at most ' if _is_partial(found) else ''}{_count(len(found.basins), 'basin')}")
+        least = "at most " if _is_partial(found) and len(found.basins) > 1 else ""
+        parts.append(f"{least}{_count(len(found.basins), 'basin')}")
     return f"{len(found.names)} models: {', '.join(parts)}"
+
+
+def _count_groups(found: MechanismMap) -> str:
+    """How many groups there are, where the verdicts on pairs bear it out; else how many pairs differ."""
+    count, groups = Counter(pair.verdict for pair in found.pairs), len(found.groups)
+    if not found.pairs or (count["differ"] if groups > 1 else not count["differ"] + count["undetermined"]):
+        return f"{_count(groups, 'group')} by mechanism"
+    if not count["differ"]:
+        return "no pair differs in mechanism for certain"
+    return f"{count['differ']:,} of {_count(len(found.pairs), 'pair')} differ in mechanism for certain"
 
 
 def _count(number: int, what: str) -> str:
@@ -54,7 +65,7 @@ def list_map_findings(found: MechanismMap) -> Iterator[str]:
             f"intervention by more than {margin}, {count['agree']:,} agree within that on all of them, and "
             f"{count['undetermined']:,} are undetermined. All of these verdicts {JOINTLY}."
         )
-    how = f"average linkage, cut at {margin}"
+    how = f"average linkage of the estimates, cut at {margin}"
     yield f"By mechanism there {_say_groups(found.groups, 'group', how)}."
     yield from _list_basin_findings(found)
     joined = [pair for pair in found.pairs if pair.path == "connected" and pair.verdict == "differ"]
@@ -73,9 +84,12 @@ def _list_basin_findings(found: MechanismMap) -> Iterator[str]:
     aligned = ", after alignment" if found.aligned else ""
     walked = [pair for pair in found.pairs if pair.path is not None]
     if _is_partial(found):
+        several = len(found.basins) > 1
+        there = "there are at most" if several else "there is"
         yield (
-            f"{len(walked):,} of {len(found.pairs):,} straight paths were walked{aligned}: by these there are at most "
-            f"{_list_groups(found.basins, 'basin', how)}. Paths that were not walked may join more of them."
+            f"{len(walked):,} of {len(found.pairs):,} straight paths were walked{aligned}: by these {there} "
+            f"{_list_groups(found.basins, 'basin', how)}."
+            f"{' Paths that were not walked may join more of them.' if several else ''}"
         )
     else:
         yield f"On straight paths{aligned} there {_say_groups(found.basins, 'basin', how)}."

@@ -32,7 +32,7 @@ from mechconn.mechanisms import (
 )
 from mechconn.merging._build_merged import build_merged
 from mechconn.merging._far_base import note_far_base
-from mechconn.merging._merge_alignment import Aligning, align_parents, check_alignment, find_method
+from mechconn.merging._merge_alignment import Aligning, align_parents, check_alignment
 from mechconn.merging._merge_mechanisms import compare_effects, find_fates, judge_together
 from mechconn.merging._merge_method import MergeMethod, MergeProblem
 from mechconn.merging._merge_parents import (
@@ -57,6 +57,7 @@ from mechconn.merging._merged import Merged, MergeJudgement
 from mechconn.network import (
     Metric,
     NormPolicy,
+    Point,
     check_metrics,
     check_row_count,
     check_row_order,
@@ -170,7 +171,7 @@ def merge(
     parents = merging.measure_parents()
     networks = {which: merging.measure_merged(which, model) for which, model in built.items()}
     judged, invariances = merging.judge(parents, networks, built)
-    notes = (*merging.list_notes(), *note_choosing_rows(find_method(align), norm, suite))
+    notes = (*merging.list_notes(), *note_choosing_rows(merging.aligned and merging.aligned.rows_of, norm, suite))
     log_warnings("merge", notes)
     return Merged(
         names=tuple(given),
@@ -210,6 +211,7 @@ class _Merging:
     first: Evaluator = field(init=False)
     modules: dict[str, nn.Module] = field(init=False)
     problem: MergeProblem = field(init=False)
+    parents: dict[str, Mapping[str, Point]] = field(init=False)
     aligned: ManyAlignments | None = None
     records: list[str] = field(default_factory=list)
     done: int = 0
@@ -229,6 +231,7 @@ class _Merging:
     def build(self, symmetry: Symmetry | None, norm: NormPolicy) -> dict[str, nn.Module]:
         """The merged networks, "before" and, where an alignment is asked for, "after"."""
         built = {"before": build_merged(self.method, self.problem, norm)}
+        self.parents = {"before": self.problem.parents}
         self.records = [*self.problem.record.notes]
         if self.align is None:
             return built
@@ -238,6 +241,7 @@ class _Merging:
         )
         problem = self._make_problem(moved)
         built["after"] = build_merged(self.method, problem, norm)
+        self.parents["after"] = problem.parents
         self.records += [f"after alignment: {note}" for note in problem.record.notes]
         return built
 
@@ -278,7 +282,7 @@ class _Merging:
         found = {}
         for which, outcome in networks.items():
             differences = compare_effects(parents, outcome, suite, on, len(networks))
-            same = {name: is_parent(built[which], self.problem.parents[name]) for name in parents}
+            same = {name: is_parent(built[which], self.parents[which][name]) for name in parents}
             evidence = {
                 (name, split): compute_difference(
                     own.splits[split].rows(on), outcome.splits[split].rows(on), on, True, outcome.bounds_on(on)

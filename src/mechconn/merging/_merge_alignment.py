@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from mechconn.alignment import AlignmentMethod, ManyAlignments, align_many, check_no_adapters
+from mechconn.alignment import AlignmentMethod, ManyAlignmentMethod, ManyAlignments, align_many, check_no_adapters
 from mechconn.core import Compute, Inputs, check_choice, check_is, check_same_keys, move_inputs
 from mechconn.network import copy_with_state, resolve_device
 from mechconn.symmetry import Symmetry, symmetry_of
@@ -21,23 +21,29 @@ def check_alignment(align: Aligning, models: Mapping[str, nn.Module]) -> None:
     """Raise unless these parents can be asked to be aligned so.
 
     Raises:
-        ValueError: an alignment of other networks, a parent that is not there, or networks with adapters.
+        ValueError: an alignment of other networks, a method of pairs without a parent that stays, a parent that is not
+            there, or networks with adapters.
         TypeError: no way to align.
     """
     for model in models.values():
         check_no_adapters(model)
     if isinstance(align, ManyAlignments):
         check_same_keys("models and the networks of align", models, align.elements)
+        if not align.is_of(models):
+            raise ValueError(
+                "align was found for networks with other weights than these models; pass what align_many(models, ...) "
+                "gives for these"
+            )
         return
     method, onto = _read(align)
     check_is("align", method, AlignmentMethod, "; pass UniverseMatching(), or (WeightMatching(), 'name of a parent')")
     if onto is not None:
         check_choice("the parent in align", onto, tuple(models))
-
-
-def find_method(align: Aligning | None) -> AlignmentMethod | None:
-    """The method of an alignment that was asked for; None of one that was found before."""
-    return None if align is None or isinstance(align, ManyAlignments) else _read(align)[0]
+    elif not isinstance(method, ManyAlignmentMethod):
+        raise ValueError(
+            f"{type(method).__name__} in align aligns two networks, and names no parent that stays; pass "
+            f"align=({type(method).__name__}(...), {next(iter(models))!r}), or align=UniverseMatching()"
+        )
 
 
 def align_parents(

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 STYLES = {"not worse": "holds", "worse": "does-not-hold", "undetermined": ""}
-FATE_STYLES = {"keeps": "holds", "loses": "does-not-hold", "gains": "does-not-hold"}
 TITLES = {"before": "Merged of the parents as they are", "after": "Merged of the aligned parents"}
 
 
@@ -113,17 +112,18 @@ def _make_pair_cell(found: Merged, pair: ParentDifference) -> Cell:
 
 
 def _make_mechanisms_section(found: Merged, which: str, judged: MergeJudgement) -> Section:
-    sides = {**found.parents, "merged": judged.invariance}
+    """What became of each mechanism, then its effects; fates have no colour, since a lost cue may be what is wanted."""
+    sides = {"merged": judged.invariance, **found.parents}
     scale = choose_effect_scale(judged.invariance)
     rows = [
         (
             name_split(judged.invariance, split),
+            Cell(FATES[fate.fate], describe_fate(fate).replace("between ", "between\n", 1)),
             *(make_effect_cell(side.effects[split], scale) for side in sides.values()),
-            Cell(FATES[fate.fate], describe_fate(fate), FATE_STYLES.get(fate.fate, "")),
         )
         for split, fate in judged.fates.items()
     ]
-    columns = ("intervention", *sides, "the merged network")
+    columns = ("intervention", Cell("becomes", title="in the merged network"), *sides)
     how = "" if found.after is None else f", {TITLES[which][0].lower()}{TITLES[which][1:]}"
     note = (
         f"Effects in {scale.unit} against {judged.invariance.reference}, with 95 % intervals of each by itself. "
@@ -131,7 +131,9 @@ def _make_mechanisms_section(found: Merged, which: str, judged: MergeJudgement) 
         "kept, lost or gained; that something is averaged rests on intervals of differences of effects besides, so "
         "that all of it is right together with 90 %."
     )
-    figure = Drawing(lambda: draw_effects(sides), f"Effects of the interventions on {', '.join(sides)}.")
+    figure = Drawing(
+        lambda: draw_effects(sides, splits=list(judged.fates)), f"Effects of the interventions on {', '.join(sides)}."
+    )
     return Section(
         f"What becomes of the mechanisms{how}", figures=(figure,), tables=(Table(columns, tuple(rows)),), note=note
     )
@@ -155,13 +157,15 @@ def _make_power_section(found: Merged) -> Section:
         unit,
         Cell("smallest loss", title="the smallest loss that would be called worse, where nothing is gained"),
         Cell(
-            "least tolerance", title="the least tolerance at which a network that answers as its parent may be merged"
+            "least tolerance",
+            title="the least tolerance at which a network with exactly its parent's values may take its place",
         ),
         Cell(f"{unit} for yes", title="how many are needed for that at the tolerance asked for"),
     )
     text = (
         "Before any network is looked at: the smallest loss against a parent that would be called worse, and the least "
-        f"tolerance at which a network that answers as its parent on all {unit} would be called not worse."
+        f"tolerance at which a network with exactly its parent's values on all {unit} would be called not worse. One "
+        "that is better may need fewer; on a loss one whose values differ is judged by Student's t."
     )
     return Section("What these rows can show", text=text, tables=(Table(columns, tuple(rows)),))
 

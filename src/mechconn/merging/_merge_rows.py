@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mechconn.alignment import AlignmentMethod, share_known_rows
-from mechconn.core import Data, as_data
+from mechconn.core import Data, as_data, share_known_rows
 from mechconn.merging._merge_method import MergeMethod
 from mechconn.merging._parent_data import Chain
 from mechconn.network import NormPolicy
@@ -15,7 +14,7 @@ from mechconn.network import NormPolicy
 def refuse_choosing_rows(method: MergeMethod, suite: Mapping[str, Data]) -> None:
     """Raise where the method chose or weighed the parents on rows that judge the merged network.
 
-    It is known of rows of one dataset, of rows with one kind of `ids`, and of tensors that lie in one memory.
+    What is known, `share_known_rows` says.
 
     Raises:
         ValueError: some splits hold such rows; they are named.
@@ -27,11 +26,9 @@ def refuse_choosing_rows(method: MergeMethod, suite: Mapping[str, Data]) -> None
         )
 
 
-def note_choosing_rows(
-    align: AlignmentMethod | None, norm: NormPolicy | None, suite: Mapping[str, Data]
-) -> Iterator[str]:
+def note_choosing_rows(aligned_on: Data | None, norm: NormPolicy | None, suite: Mapping[str, Data]) -> Iterator[str]:
     """What else of the merge was chosen on rows that judge it."""
-    if align is not None and (shared := _list_shared(align.optimised_on() or getattr(align, "data", None), suite)):
+    if shared := _list_shared(aligned_on, suite):
         yield (
             f"the alignment was found on rows that judge the merge, in {', '.join(shared)}: the verdict after "
             "alignment may be too good there; align on other rows"

@@ -206,13 +206,29 @@ def _describe_power(found: Merged) -> Iterator[str]:
             f"The smallest loss against a parent that these {unit} can show is "
             f"{scale.write(worst.smallest_loss or 0.0, '')} {scale.unit}, on {worst.split}."
         )
+    yield from _describe_equals(found)
+
+
+def _describe_equals(found: Merged) -> Iterator[str]:
+    """What it takes to call a network not worse that has exactly a parent's values, where that is more than there is.
+
+    Of others nothing is known before they are looked at: a better one may need fewer rows.
+    """
     short = [part for part in found.power if part.least_tolerance > found.tolerance]
-    if short:
-        needed = max((part.units_for_yes or 0 for part in short), default=0)
-        least = max(part.least_tolerance for part in short)
-        count = f"that takes {needed:,} {unit} or " if needed else ""
-        yield (
-            f"These {unit} are too few for a yes at a tolerance of {_write_tolerance(found)}, "
-            f"even of a network that answers as its parents, on {join_words([part.split for part in short])}: {count}"
-            f"a tolerance of {scale.write(least, '')} {scale.unit}."
-        )
+    if not short:
+        return
+    scale, unit = choose_effect_scale(found.judged.invariance), _name_units(found)
+    needed = max((part.units_for_yes or 0 for part in short), default=0)
+    least = max(part.least_tolerance for part in short)
+    count = f"takes {needed:,} {unit} of a split, or on these" if needed else "takes"
+    alike = "that answers exactly as a parent" if found.on == "accuracy" else f"with exactly a parent's {found.on}"
+    others = (
+        "one that is better may need fewer"
+        if _is_exact(found)
+        else "one whose values differ is judged by Student's t, which may need fewer"
+    )
+    yield (
+        f"On {join_words([part.split for part in short])}, to call a network {alike} on all {unit} not worse at a "
+        f"tolerance of {_write_tolerance(found)} {count} a tolerance of {scale.write(least, '')} {scale.unit}; "
+        f"{others}."
+    )

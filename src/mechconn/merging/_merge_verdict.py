@@ -23,7 +23,8 @@ of a pair at alpha does not lie above its upper bound at alpha / m.
 Of single pairs, all those called worse are so together with probability 95 % at least; each pair that is called not
 worse is so with 95 % by itself, and all of them together where the verdict is "yes".
 
-Where the merged network is a parent, tensor by tensor, they do not differ on any row, seen or not: d_is = 0 is known.
+Where the merged network is a parent, tensor by tensor, as saved or with its units in another order, they do not differ
+on any row, seen or not: d_is = 0 is known.
 
 Source: Berger 1982 (intersection-union tests); the exact bounds are those of `mechconn.stats`.
 """
@@ -78,7 +79,8 @@ class ParentDifference:
         to_settle: of "undetermined": how many of these would settle it with the same rates, or mean and spread; None
             where a billion would not.
         leans_worse: whether the difference by itself is worse than the tolerance.
-        same_network: whether the merged network is this parent, tensor by tensor, so that the difference is known.
+        same_network: whether the merged network is this parent, tensor by tensor, as saved or in the common order of
+            units, which computes the same: the difference is known.
     """
 
     parent: str
@@ -101,8 +103,8 @@ class Power:
     Attributes:
         split: the data.
         units: its rows, or clusters.
-        least_tolerance: the least tolerance at which a network that answers as its parent on all of them is called not
-            worse: where it is above the tolerance no verdict can be "yes".
+        least_tolerance: the least tolerance at which a network that has exactly its parent's values on all of them is
+            called not worse. A better one may be at less, and on a loss one whose values differ, by Student's t.
         units_for_yes: how many are needed for that at the tolerance; None where a billion are too few.
         smallest_loss: the smallest loss against a parent that is called worse, where nothing is gained anywhere: in
             accuracy or the metric; None of a loss, which has no scale of its own, and where no loss is.
@@ -263,7 +265,7 @@ def _compute_own_power(split: str, rows: RowValues, bounds: Interval | None, ask
 
 
 def _count_for_yes(same: DifferenceEvidence, asked: Question) -> int | None:
-    """How many units let a network that answers as its parent be called not worse."""
+    """How many units let a network with exactly its parent's values be called not worse."""
 
     def settles(n: int) -> bool:
         return same.reaches(asked.sign, ALPHA, -asked.tolerance, n)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Okabe & Ito 2008: distinguishable with every common kind of colour vision, on white and on black.
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
 MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#F0E442", "#999999")
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#9A7B00", "#999999")
 TERM_COLOURS = (*COLOURS.values(), *OTHER_COLOURS)
 OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 28 pairs
 LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}

@@ -53,15 +53,17 @@ def draw_heat_map(
     order: list[int] = tree["leaves"]
     labels: list[str] = [escape_label(names[i]) for i in order]
     values = [[matrix[i][j] for j in order] for i in order]
+    top = _find_top(values)
     few = len(names) <= WRITTEN
     if ax is None:
         side = 0.7 * len(names) + 2.0 if few else LINE * len(names) + 1.5
         figure = make_figure(side + 1.0, side + 1.2)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3] if few else [1, 7])
         _draw_tree(above, tree, label)
+        above.set_ylim(0.0, None if any(map(max, tree["dcoord"])) else top)
     else:
         figure, (below,) = make_panels(1, (0, 0), ax)
-    image = below.imshow(values, cmap="viridis", vmin=0.0, aspect="auto", interpolation="nearest")
+    image = below.imshow(values, cmap="viridis", vmin=0.0, vmax=top, aspect="auto", interpolation="nearest")
     if few:
         _write_values(below, values)
     size = None if few else LETTERS
@@ -71,12 +73,17 @@ def draw_heat_map(
     return figure
 
 
+def _find_top(values: Sequence[Sequence[float]]) -> float:
+    """The largest value, where a scale that starts at zero ends; 1 where all are zero."""
+    return max((value for row in values for value in row if value == value), default=0.0) or 1.0
+
+
 def _write_values(axes: Axes, values: Sequence[Sequence[float]]) -> None:
     """Every number in its cell, in the ink that shows on it."""
-    highest = max((value for row in values for value in row if value == value), default=0.0)
+    highest = _find_top(values)
     for i, row in enumerate(values):
         for j, value in enumerate(row):
-            ink = "white" if value < 0.6 * highest or highest == 0.0 else "black"
+            ink = "white" if value < 0.6 * highest else "black"
             axes.text(j, i, "" if value != value else f"{value:.2f}", ha="center", va="center", color=ink)
 
 
