@@ -117,6 +117,18 @@ def test_folders_without_weights(tmp_path: Path) -> None:
     assert same(load(inner)[0], network())
 
 
+def test_a_folder_whose_weights_are_damaged_names_the_file_and_why(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    file = tmp_path / "model.safetensors"
+    file.write_bytes((10**15).to_bytes(8, "little") + b"{}")
+    with pytest.raises(ValueError, match=r"model.safetensors is of no kind that is known here; weights are read from"):
+        load(tmp_path)
+    file.unlink()
+    file.symlink_to("gone.safetensors")
+    with pytest.raises(ValueError, match=r"is a link to gone.safetensors, which is not there; fetch the weights again"):
+        load(tmp_path)
+
+
 @pytest.mark.parametrize("safe", [True, False])
 def test_folders_that_accelerate_saved(tmp_path: Path, safe: bool) -> None:
     model = network()
