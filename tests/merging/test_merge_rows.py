@@ -21,7 +21,8 @@ def write(folder: Path, **first: int) -> dict[str, mc.datasets.ImageSet]:
         for label, kind in enumerate(("cat", "dog")):
             images = {f"{n}.png": pixels(start + 2 * label + n, side=SIDE) for n in range(2)}
             write_class_folder(folder / name / kind, images)
-    return dict(mc.datasets.load_splits({name: folder / name for name in first}))
+    found = mc.datasets.load_splits({name: folder / name for name in first})
+    return {name: split for name, split in found.items() if isinstance(split, mc.datasets.ImageSet)}
 
 
 def network(seed: int) -> nn.Module:
