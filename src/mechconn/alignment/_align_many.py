@@ -98,7 +98,9 @@ def align_many(
     Source: Crisostomi et al. 2024, C2M3; Ainsworth, Hayase & Srinivasa 2023, Git Re-Basin (MergeMany).
     """
     compute = resolve_compute(compute, device, progress)
-    known = _check_models(models, method, onto)
+    given = _check_models(models, method, onto)
+    hashes = {name: identify(model) for name, model in given.items()}
+    known = {name: given[name] for name in sorted(given, key=hashes.__getitem__)}
     if check_whole("cycles", cycles) < 0:
         raise ValueError(f"cycles must be zero or more, got {cycles}; pass 0 to follow none")
     first = next(iter(known.values()))
@@ -111,7 +113,8 @@ def align_many(
     params = {name: _read_params(model, where) for name, model in known.items()}
     if isinstance(method, ManyAlignmentMethod) and onto is None:
         found = method.match_many(ManyNetworks(list(params.values()), symmetry, seed, where, compute))
-        found = _share_between_equals(known, _check_matching(method, found, len(known)))
+        found = _check_matching(method, found, len(known))
+        found = _share_between_equals([hashes[name] for name in known], found)
     else:
         found = _match_onto(known, method, symmetry, str(onto), seed, compute)
     elements = dict(zip(known, found.elements, strict=True))
@@ -202,7 +205,7 @@ def _check_matching(method: AlignmentMethod, found: ManyMatching, count: int) ->
 
 
 def _check_models(models: Mapping[str, nn.Module], method: AlignmentMethod, onto: str | None) -> dict[str, nn.Module]:
-    """The networks without wrappers, in an order that follows from their weights alone."""
+    """The networks without wrappers."""
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("aligning many", len(models))
     check_is("method", method, AlignmentMethod, "; pass UniverseMatching(), or WeightMatching() with onto=")
@@ -217,7 +220,7 @@ def _check_models(models: Mapping[str, nn.Module], method: AlignmentMethod, onto
     for name, model in found.items():
         check_no_adapters(model)
         check_finite_weights(f"model {name!r}", model)
-    return {name: found[name] for name in sorted(found, key=lambda name: identify(found[name]))}
+    return found
 
 
 def identify(model: nn.Module) -> str:
@@ -233,13 +236,10 @@ def _read_params(model: nn.Module, device: torch.device) -> Params:
     return {name: p.detach().to(device) for name, p in model.named_parameters()}
 
 
-def _share_between_equals(models: Mapping[str, nn.Module], found: ManyMatching) -> ManyMatching:
+def _share_between_equals(hashes: Sequence[str], found: ManyMatching) -> ManyMatching:
     """What was found, equal networks with one element, so that their names do not decide which of two they get."""
     first: dict[str, Element] = {}
-    elements = [
-        first.setdefault(identify(model), element)
-        for model, element in zip(models.values(), found.elements, strict=True)
-    ]
+    elements = [first.setdefault(own, element) for own, element in zip(hashes, found.elements, strict=True)]
     return ManyMatching(elements, found.notes)
 
 

@@ -41,10 +41,10 @@ def measure_spread(networks: Sequence[Mapping[str, Tensor]]) -> Spread:
     products = torch.zeros(count, count, dtype=torch.float64)
     gaps = torch.zeros(count, count, dtype=torch.float64)
     for name in networks[0]:
-        tensors = [network[name] for network in networks]
+        tensors = [network[name].double() for network in networks]
         for i in range(count):
             for j in range(i, count):
-                value = float((tensors[i].double() * tensors[j].double()).sum())
+                value = float((tensors[i] * tensors[j]).sum())
                 products[i, j] = products[j, i] = products[i, j] + value
                 if i != j:
                     gaps[i, j] = gaps[j, i] = gaps[i, j] + measure_gap(tensors[i], tensors[j])
