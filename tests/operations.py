@@ -342,6 +342,8 @@ READING: dict[str, Operation] = {
 OPERATIONS: dict[str, Operation] = {
     "parameters_of": lambda model, _: mc.parameters_of(model),
     "with_parameters": lambda model, _: mc.with_parameters(model, mc.parameters_of(build(Delicate, 1))),
+    "weight_change": lambda model, _: mc.weight_change(model, moved(model)),
+    "with_change": lambda model, _: mc.with_change(model, mc.weight_change(model, moved(model)), scale=0.5),
     "symmetry_of": lambda model, _: mc.symmetry_of(model, rows(4)[0]),
     "symmetry_of, a user's rule": lambda model, _: by_rule(model),
     "align": lambda model, _: mc.align(model, moved(model), mc.WeightMatching(restarts=2), by_hand(model), seed=1),

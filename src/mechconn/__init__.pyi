@@ -147,8 +147,12 @@ from .network import NormPolicy as NormPolicy
 from .network import Point as Point
 from .network import Reestimate as Reestimate
 from .network import Repair as Repair
+from .network import WeightChange as WeightChange
+from .network import load_weight_change as load_weight_change
 from .network import parameters_of as parameters_of
 from .network import point_of as point_of
+from .network import weight_change as weight_change
+from .network import with_change as with_change
 from .network import with_parameters as with_parameters
 from .paths import BezierFit as BezierFit
 from .paths import BezierPath as BezierPath
