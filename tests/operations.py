@@ -25,6 +25,10 @@ METHODS: dict[str, Method] = {
     "CBFT": mc.CBFT(epochs=2, batch_size=8),
     "CBFT, joint": mc.CBFT(epochs=2, batch_size=8, update="joint"),
     "CBFT, on the way back": mc.CBFT(epochs=2, batch_size=8, rho=0.01),
+    "ConnectedFineTuning": mc.ConnectedFineTuning(epochs=2, batch_size=8),
+    "ConnectedFineTuning, clean": mc.ConnectedFineTuning(
+        epochs=2, batch_size=8, on="clean", update="joint", t_sampling="half"
+    ),
     "PathAware": mc.PathAware(epochs=2, batch_size=8, rho=0.01),
     "ShrinkAndPerturb": mc.ShrinkAndPerturb(epochs=2, batch_size=8),
     "FreshBlocks": mc.FreshBlocks(epochs=2, batch_size=8, blocks=2),

@@ -180,6 +180,7 @@ from .tuning import DFR as DFR
 from .tuning import IRM as IRM
 from .tuning import LPFT as LPFT
 from .tuning import UNDO as UNDO
+from .tuning import ConnectedFineTuning as ConnectedFineTuning
 from .tuning import ConvexCombination as ConvexCombination
 from .tuning import FreshBlocks as FreshBlocks
 from .tuning import GroupDRO as GroupDRO

@@ -209,6 +209,10 @@ class Method(abc.ABC):
     def settings(self) -> dict[str, Any]:
         """Name and every setting: plain values."""
 
+    def explain_misfit(self, model: nn.Module) -> str:
+        """Why it cannot fine-tune this network, in a line that is raised before any work; empty where it can."""
+        return ""
+
     def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
         """The sources of data with a cue that this method reads beside the clean data; none by default."""
         return {}

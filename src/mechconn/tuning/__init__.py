@@ -1,6 +1,7 @@
 """Fine-tuning: CBFT and its rivals."""
 
 from mechconn.tuning._cbft import CBFT as CBFT
+from mechconn.tuning._connected import ConnectedFineTuning as ConnectedFineTuning
 from mechconn.tuning._environments import IRM as IRM
 from mechconn.tuning._environments import ConvexCombination as ConvexCombination
 from mechconn.tuning._environments import GroupDRO as GroupDRO

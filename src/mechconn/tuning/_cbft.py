@@ -19,7 +19,6 @@ from mechconn.core import (
     check_non_negative,
     check_positive,
     check_whole,
-    draw_uniform,
 )
 from mechconn.datasets import CuedSet
 from mechconn.descent import (
@@ -37,6 +36,7 @@ from mechconn.descent import (
     require_cued_data,
 )
 from mechconn.losses import Loss
+from mechconn.tuning._path_to_anchor import compute_path_loss, draw_path_t
 from mechconn.tuning._point_toward_start import explain_short_distance, find_point
 
 
@@ -147,11 +147,7 @@ class CBFT(Descent):
 
     def draw_t(self, step: Int[Tensor, " n"], seed: int) -> Float[Tensor, " n"]:
         """The path's t at each iteration: a pure function of (iteration, seed), float64."""
-        uniform = draw_uniform(step, seed, "CBFT t").clamp_(1e-12, 1 - 1e-12)
-        if self.t_sampling == "clipped":
-            return 0.5 + 0.5 * torch.special.ndtri(uniform).clamp_(-0.5, 0.5)
-        low, high = torch.special.ndtr(torch.tensor([-1.0, 1.0], dtype=torch.float64)).tolist()
-        return (0.5 + 0.5 * torch.special.ndtri(low + uniform * (high - low))).clamp_(0.0, 1.0)
+        return draw_path_t(step, seed, self.t_sampling)
 
     def barrier_loss(self, problem: Problem, reference: Params, batch: Batch, t: float) -> Tensor:
         """| margin - L(f(D_C; (1 - t) theta + t theta_C), y) | on one batch, differentiable in theta alone."""
@@ -159,11 +155,7 @@ class CBFT(Descent):
 
     def path_loss(self, problem: Problem, reference: Params, batch: Batch, t: float) -> Tensor:
         """L(f(D_C; (1 - t) theta + t theta_C), y) on one batch, differentiable in theta alone."""
-        theta = dict(problem.model.named_parameters())
-        point = {name: (1.0 - t) * theta[name] + t * start for name, start in reference.items()}
-        discarded = {name: buffer.clone() for name, buffer in problem.model.named_buffers()}
-        outputs = problem.network(point, discarded, batch[0], training=True)
-        return problem.mean_loss(outputs, batch[1])
+        return compute_path_loss(problem, reference, batch, t)
 
     def _keep_shortfall(self, problem: Problem, step: TrainingStep, losses: Tensor) -> None:
         """Add max(margin - loss, 0) on the path to the sums of the step's epoch, and those of the first step."""

@@ -88,6 +88,8 @@ def fine_tune(
     sources = cued if isinstance(cued, Mapping) else {} if cued is None else {ONLY_CUE: cued}
     named = {name: as_data(_describe_source(name), data) for name, data in sources.items()}
     _check_mixed(model, method)
+    if why := method.explain_misfit(model):
+        raise ValueError(why)
     points = _check_references(model, references or {}, named)
     numbers = None if groups is None else _number_groups(clean, groups)
     read = method.cued_data(named if numbers is None or not method.takes_groups else {}, seed)

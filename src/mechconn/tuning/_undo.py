@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import kl_div
 
 from mechconn.core import (
@@ -77,6 +77,10 @@ class UNDO(Descent):
     def settings(self) -> dict[str, Any]:
         """Name and every setting, the teacher's under "teacher"."""
         return {**super().settings(), "teacher": self.teacher.settings()}
+
+    def explain_misfit(self, model: nn.Module) -> str:
+        """Why the teacher's method cannot fine-tune this network."""
+        return self.teacher.explain_misfit(model)
 
     def cued_data(self, cued: Mapping[str, Data], seed: int) -> Mapping[str, Data]:
         """What the teacher's method reads; the student reads none."""
