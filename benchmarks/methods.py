@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,8 @@ METHODS: dict[str, Method] = {
     "CBFT": mc.CBFT(),
     "CBFT without L_B": mc.CBFT(barrier=False),
     "CBFT without L_I": mc.CBFT(invariance=False),
+    "connected": mc.ConnectedFineTuning(),
+    "connected at 0.1": mc.ConnectedFineTuning(lr=0.1),
     "IRM": mc.IRM(),
     "V-REx": mc.VREx(),
     "GroupDRO": mc.GroupDRO(),
@@ -131,7 +133,22 @@ def main() -> None:
         away, seconds = found.effects(method, of="no_cue"), [r.seconds for r in found.runs if r.method == method]
         known = {split: number.mean for split, number in away.items() if number.mean is not None}
         gaps = ", ".join(f"{split} - NC {100 * mean:+.1f}" for split, mean in known.items())
-        said(f"{method}: {gaps}; {sum(seconds) / len(seconds):.0f} s")
+        heights = describe_barriers(tasks, [run.model for run in found.runs if run.method == method])
+        said(f"{method}: {gaps}; barrier to theta_C in nats, {heights}; {sum(seconds) / len(seconds):.0f} s")
+
+
+def describe_barriers(tasks: Sequence[mc.TuningTask], ends: Sequence[nn.Module]) -> str:
+    """Barriers of the loss on the lines from each start to the network that a method made of it, by split."""
+    profiles = [
+        mc.evaluate_path(
+            task.model, mc.LinearPath.between(task.model, end), task.suite, ts=11, norm=mc.Reestimate(task.clean)
+        )
+        for task, end in zip(tasks, ends, strict=True)
+    ]
+    found = {split: [profile.barrier(split).height for profile in profiles] for split in ("cue", "no_cue")}
+    return ", ".join(
+        f"{split} {sum(own) / len(own):.2f} ({min(own):.2f} to {max(own):.2f})" for split, own in found.items()
+    )
 
 
 if __name__ == "__main__":

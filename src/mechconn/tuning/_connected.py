@@ -86,8 +86,8 @@ class ConnectedFineTuning(Descent):
         update: "alternating" takes one step on the lines and then one on the clean loss; "joint" one step on the sum.
         t_sampling: "truncated" as CBFT draws t; "uniform" on [0, 1); "half" is 0.5 at every step.
 
-    Source: Li et al. 2024, *Improving model fusion by training-time neuron alignment and group connectivity*
-    (FedGuCci); Lubana et al. 2023, section 6, for the term with the other sign.
+    Source: Li et al. 2024, *FedGuCci: making local models more connected in landscape for federated learning*; Lubana
+    et al. 2023, section 6, for the term with the other sign.
     """
 
     mixes_weights: ClassVar[bool] = True
