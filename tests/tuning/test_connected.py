@@ -90,13 +90,14 @@ def test_a_run_is_that_of_the_slow_implementation(factory: Any, update: Any) -> 
             torch.testing.assert_close(tensor, wanted.state_dict()[name], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.parametrize("sampling", ["truncated", "clipped"])
 @pytest.mark.parametrize("factory", [mlp, norm_mlp])
-def test_it_is_cbft_with_the_other_sign(factory: Any) -> None:
+def test_it_is_cbft_with_the_other_sign(factory: Any, sampling: Any) -> None:
     """Below the margin one step of each moves theta to opposite sides of where naive fine-tuning moves it."""
     model = build(factory)
     settings: dict[str, Any] = {"epochs": 1, "lr": 0.05, "momentum": 0.0, "weight_decay": 0.0}
-    away = mc.CBFT(**settings, barrier_margin=1e6, invariance=False, update="joint")
-    along = mc.ConnectedFineTuning(**settings, update="joint")
+    away = mc.CBFT(**settings, barrier_margin=1e6, invariance=False, update="joint", t_sampling=sampling)
+    along = mc.ConnectedFineTuning(**settings, update="joint", t_sampling=sampling)
     ends = [
         mc.parameters_of(mc.fine_tune(model, method, clean=CLEAN[:1], cued=CUED[:1], seed=4).model)
         for method in (away, along, mc.NaiveFineTuning(**settings))
@@ -161,6 +162,11 @@ def test_what_does_not_fit_is_told_before_any_work() -> None:
         mc.ConnectedFineTuning(anchors=[mc.parameters_of(build(mlp))])  # pyright: ignore[reportArgumentType]
     with pytest.raises(TypeError, match="anchors"):
         mc.ConnectedFineTuning(anchors=build(mlp))  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        broken = build(mlp)
+        broken.get_parameter("0.bias")[0] = torch.nan
+    with pytest.raises(ValueError, match=r"anchor 2 holds NaN or infinity in 0\.bias"):
+        mc.ConnectedFineTuning(anchors=[build(mlp), broken])
     with pytest.raises(ValueError, match="weight must be"):
         mc.ConnectedFineTuning(weight=0.0)
 
@@ -171,3 +177,12 @@ def test_it_joins_a_comparison_of_methods() -> None:
     found = mc.compare_methods(task, {"connected": method, "CBFT": mc.CBFT(epochs=2)}, passes=12)
     assert method.passes(1) == 3
     assert found.runs[1].settings["epochs"] == 2
+    wide = build(lambda: nn.Sequential(nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)))
+    seen: list[Any] = []
+    with pytest.raises(ValueError, match="method 'connected', seed 0: the model and anchor 1 are not one module"):
+        mc.compare_methods(
+            task,
+            {"CBFT": mc.CBFT(epochs=2), "connected": mc.ConnectedFineTuning(anchors=[wide])},
+            progress=seen.append,
+        )
+    assert not seen  # before any training

@@ -268,6 +268,10 @@ def _check_tasks_and_methods(
     named = [("task", task, TuningTask) for task in tasks]
     for name, value, kind in (*named, *((f"method {name!r}", method, Method) for name, method in methods.items())):
         check_is(name, value, kind)
+    for name, method in methods.items():
+        for task in tasks:
+            if why := method.explain_misfit(task.model):
+                raise ValueError(f"method {name!r}, seed {task.seed}: {why}")
     seeds = [task.seed for task in tasks]
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"tasks must have seeds of their own, by which runs are told apart, got seeds {seeds}")

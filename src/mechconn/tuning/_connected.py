@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, get_args
 
 import torch
 from pydantic import PlainValidator, WithJsonSchema
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mechconn.core import Data, DescribedSetting, Params, check_choice, check_listed, check_positive, hash_content
 from mechconn.descent import Batch, Descent, Objective, Problem, TrainingStep, compute_clean_loss
 from mechconn.network import explain_differences, parameters_of, say_not_one_module
-from mechconn.tuning._path_to_anchor import compute_path_loss, draw_path_t
+from mechconn.tuning._path_to_anchor import PathSampling, compute_path_loss, draw_path_t
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +34,9 @@ class Anchor(DescribedSetting, name="_anchor"):
     def __hash__(self) -> int:
         return hash(self.describe())
 
+    def __repr__(self) -> str:
+        return f"Anchor({self.describe()})"
+
     def describe(self) -> str:
         """A hash of its parameters."""
         return "sha256:" + hash_content(part for named in self.params.items() for part in named)[:16]
@@ -43,7 +46,7 @@ def _read_anchors(given: Any) -> tuple[Anchor, ...]:
     """Networks as anchors.
 
     Raises:
-        ValueError: something in the list is no network.
+        ValueError: something in the list is no network, or one holds NaN or infinity.
     """
     check_listed("anchors", given)
     if not all(isinstance(one, nn.Module | Anchor) for one in given):
@@ -51,7 +54,17 @@ def _read_anchors(given: Any) -> tuple[Anchor, ...]:
             f"anchors must be networks, got {given!r}; configuration files name none, and leave the start as the only "
             "one: pass ConnectedFineTuning(anchors=[model]) in Python"
         )
-    return tuple(one if isinstance(one, Anchor) else Anchor(parameters_of(one), one) for one in given)
+    return tuple(one if isinstance(one, Anchor) else _make_anchor(number, one) for number, one in enumerate(given, 1))
+
+
+def _make_anchor(number: int, model: nn.Module) -> Anchor:
+    params = parameters_of(model)
+    if wrong := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(
+            f"anchor {number} holds NaN or infinity in {wrong[0]}, and so would every loss on its line; leave it out, or "
+            "take an earlier checkpoint"
+        )
+    return Anchor(params, model)
 
 
 Anchors: TypeAlias = Annotated[
@@ -70,8 +83,9 @@ class ConnectedFineTuning(Descent):
         L(f(D_NC; theta), y) + weight / N sum_a E_t L(f(D; (1 - t) theta + t theta_a), y),
 
     D_NC clean data, and D the data with the cue, on which the lines to the anchors then keep a low loss. CBFT asks for
-    a loss of `barrier_margin` there instead. So it is CBFT's control: the same data, the same passes, the same t at
-    the same step and seed, and a line to theta_C that is kept in place of one that is cut. The gradient reaches theta
+    a loss of `barrier_margin` there instead. So it is the control of CBFT's barrier term, `CBFT(invariance=False)`: the
+    same data, the same passes, the same t at the same step and seed, and a line to theta_C that is kept in place of one
+    that is cut. The gradient reaches theta
     alone, (1 - t) times that at the point of the line; BatchNorm there uses batch statistics and leaves no trace.
 
     Federated learning uses it with on="clean", t_sampling="half", weight=0.1 to keep the clients' networks connected
@@ -84,7 +98,7 @@ class ConnectedFineTuning(Descent):
         on: "cued" takes that loss on the data with the cue, as CBFT does (of several sources the mean), "clean" on the
             clean data.
         update: "alternating" takes one step on the lines and then one on the clean loss; "joint" one step on the sum.
-        t_sampling: "truncated" as CBFT draws t; "uniform" on [0, 1); "half" is 0.5 at every step.
+        t_sampling: "truncated" or "clipped" as CBFT draws t; "uniform" on [0, 1); "half" is 0.5 at every step.
 
     Source: Li et al. 2024, *FedGuCci: making local models more connected in landscape for federated learning*; Lubana
     et al. 2023, section 6, for the term with the other sign.
@@ -96,7 +110,7 @@ class ConnectedFineTuning(Descent):
     weight: float = 1.0
     on: Literal["cued", "clean"] = "cued"
     update: Literal["alternating", "joint"] = "alternating"
-    t_sampling: Literal["truncated", "uniform", "half"] = "truncated"
+    t_sampling: PathSampling = "truncated"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,7 +118,7 @@ class ConnectedFineTuning(Descent):
         check_positive("weight", self.weight)
         check_choice("on", self.on, ("cued", "clean"))
         check_choice("update", self.update, ("alternating", "joint"))
-        check_choice("t_sampling", self.t_sampling, ("truncated", "uniform", "half"))
+        check_choice("t_sampling", self.t_sampling, get_args(PathSampling))
 
     def explain_misfit(self, model: nn.Module) -> str:
         """The first anchor that is not one module with the model, with other parameters and statistics."""
@@ -113,7 +127,7 @@ class ConnectedFineTuning(Descent):
             if why := explain_differences(model, anchor.module, ignore=None, names=names):
                 return (
                     f"{say_not_one_module(names, why)}; a line joins networks of one architecture: pass the network "
-                    "that it was fine-tuned from, or another fine-tuned from it"
+                    "that it was fine-tuned from, or another fine-tuned from it, in one number type"
                 )
         return ""
 

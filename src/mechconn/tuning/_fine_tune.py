@@ -57,7 +57,7 @@ def fine_tune(
         cued: samples with the cue, for methods that use them; they need not be the clean ones with a cue added.
             Several cues: a mapping of names to data.
         references: for `CBFT`, name of a source in `cued` -> the model whose basin is to be left on it; by default
-            `model`.
+            `model`. For `ConnectedFineTuning` without anchors the model to stay connected to.
         groups: a label for each clean row, or several columns of them, for `GroupDRO` and `DFR`; see `measure_groups`.
         validation: clean samples to choose the epoch by: the weights are those of the epoch with the least mean loss
             on them, in evaluation mode; without, those of the last step. Not for `DFR`, which has no epochs.
