@@ -268,10 +268,7 @@ def _check_tasks_and_methods(
     named = [("task", task, TuningTask) for task in tasks]
     for name, value, kind in (*named, *((f"method {name!r}", method, Method) for name, method in methods.items())):
         check_is(name, value, kind)
-    for name, method in methods.items():
-        for task in tasks:
-            if why := method.explain_misfit(task.model):
-                raise ValueError(f"method {name!r}, seed {task.seed}: {why}")
+    _check_fit(tasks, methods)
     seeds = [task.seed for task in tasks]
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"tasks must have seeds of their own, by which runs are told apart, got seeds {seeds}")
@@ -281,6 +278,14 @@ def _check_tasks_and_methods(
         raise ValueError("tasks must all have relearn=, or none of them, got some of each")
     _check_suites(tasks)
     _check_budget(epochs, passes)
+
+
+def _check_fit(tasks: Sequence[TuningTask], methods: Mapping[str, Method]) -> None:
+    """Raise where a method does not fit the model of a task."""
+    for name, method in methods.items():
+        for task in tasks:
+            if why := method.explain_misfit(task.model):
+                raise ValueError(f"method {name!r}, seed {task.seed}: {why}")
 
 
 def _check_suites(tasks: Sequence[TuningTask]) -> None:

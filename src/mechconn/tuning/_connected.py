@@ -61,8 +61,8 @@ def _make_anchor(number: int, model: nn.Module) -> Anchor:
     params = parameters_of(model)
     if wrong := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
         raise ValueError(
-            f"anchor {number} holds NaN or infinity in {wrong[0]}, and so would every loss on its line; leave it out, or "
-            "take an earlier checkpoint"
+            f"anchor {number} holds NaN or infinity in {wrong[0]}, and so would every loss on its line; leave it "
+            "out, or take an earlier checkpoint"
         )
     return Anchor(params, model)
 
