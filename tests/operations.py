@@ -87,6 +87,13 @@ def learned(model: nn.Module, data: Any) -> mc.alignment.Alignment:
     return mc.align(model, moved(model), mc.LearnedMatching(own, steps=2, restarts=1), by_hand(model), seed=1)
 
 
+def by_gradients(model: nn.Module, data: Any) -> mc.alignment.Alignment:
+    """Rows by index: of batches the same ones."""
+    own = data if isinstance(data, tuple) else rows(24)
+    method = mc.GradientMatching(own, mc.weight_change(moved(model), model), points=2, restarts=1)
+    return mc.align(model, moved(model), method, by_hand(model), seed=1)
+
+
 def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
@@ -351,6 +358,7 @@ OPERATIONS: dict[str, Operation] = {
         model, moved(model), mc.InputCovarianceMatching(data, restarts=1), by_hand(model), seed=1
     ),
     "align, learned": learned,
+    "align, gradients": by_gradients,
     "align_many": lambda model, _: mc.align_many(
         {"one": model, "two": moved(model), "three": mc.with_parameters(model, beside(model, 3)[2])},
         mc.UniverseMatching(steps=2, restarts=1),

@@ -23,6 +23,7 @@ from . import theory as theory
 from . import tuning as tuning
 from .alignment import ActivationMatching as ActivationMatching
 from .alignment import Alignment as Alignment
+from .alignment import GradientMatching as GradientMatching
 from .alignment import InputCovarianceMatching as InputCovarianceMatching
 from .alignment import LearnedMatching as LearnedMatching
 from .alignment import ManyAlignments as ManyAlignments
