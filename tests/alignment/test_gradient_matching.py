@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -170,7 +170,10 @@ def test_the_scale_at_which_a_network_is_saved_does_not_decide() -> None:
     method = mc.GradientMatching((X, Y), restarts=8)
     plain, scaled = (
         mc.align(own, other, method, symmetry)
-        for own, other in ((a, b), (moved_by(symmetry, a, scales), moved_by(symmetry, b, symmetry.random(9, ("scale",)))))
+        for own, other in (
+            (a, b),
+            (moved_by(symmetry, a, scales), moved_by(symmetry, b, symmetry.random(9, ("scale",)))),
+        )
     )
     for group, order in plain.permutations.items():
         assert torch.equal(order, scaled.permutations[group])
@@ -235,7 +238,7 @@ def test_one_line_says_what_is_wrong() -> None:
         mc.GradientMatching((X, Y), change=[])
     for wrong in ({"points": 0}, {"batch_size": 0}, {"restarts": 0}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
-            mc.GradientMatching((X, Y), **wrong)
+            mc.GradientMatching((X, Y), **cast(Any, wrong))
     narrow = build(lambda: nn.Linear(2, 2), 1)
     with pytest.raises(ValueError, match="parameters of B and of the change that gradients are matched along"):
         mc.align(a, b, mc.GradientMatching((X, Y), mc.weight_change(narrow, narrow)), symmetry)

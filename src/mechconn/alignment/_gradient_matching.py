@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -14,7 +14,7 @@ from mechconn.alignment._assignment import search_element
 from mechconn.alignment._balanced_networks import BalancedNetworks
 from mechconn.alignment._many_distances import map_through
 from mechconn.alignment._matching import AlignmentMethod, Matching, NetworkPair, read_example
-from mechconn.alignment._network_gradients import GradientReader, add_axis, make_dual
+from mechconn.alignment._network_gradients import GradientReader, add_axis, find_gain_signs, make_dual
 from mechconn.alignment._readings import SNAPPED
 from mechconn.alignment._sign_basis import SignBasis
 from mechconn.alignment._weight_scores import WeightScores
@@ -37,7 +37,7 @@ from mechconn.core import (
 )
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import WeightChange, parameters_of
-from mechconn.symmetry import Element, Symmetry
+from mechconn.symmetry import Symmetry, compose_elements
 
 Trajectory: TypeAlias = WeightChange | Sequence[nn.Module]
 """What changed of B: as a whole, or the networks that its training went through, in their order."""
@@ -50,8 +50,8 @@ TIE = 1e-3
 class GradientMatching(AlignmentMethod, name="gradients"):
     r"""Maximise sum_s w_s <grad L(theta_A + g(tau_s)), g grad L(theta_B + tau_s)> over elements g of the symmetry.
 
-    tau_s is what of a change of B is made by the point s = 0, ..., T - 1 of it: s / T of the whole, or what a checkpoint
-    has of it. The weights w_s = 1 + cos(pi s / T) fall from 2 towards 0. So A, with B's change moved onto it, is pulled
+    tau_s is what of a change of B is made by the point s = 0, ..., T - 1: s / T of the whole, or what a checkpoint has
+    of it. The weights w_s = 1 + cos(pi s / T) fall from 2 towards 0. So A, with B's change moved onto it, is pulled
     by the data as B was: what a transplant of the change needs. Without a change, gradients at the networks themselves
     are compared, T = 1.
 
@@ -62,7 +62,8 @@ class GradientMatching(AlignmentMethod, name="gradients"):
     Gradients move against weights: grad L(g(theta)) = G^-T grad L(theta), G the matrix of g. Where units have scales or
     linear maps, the sum above would depend on the scale at which a network happens to be saved. So both networks are
     balanced first, as in `WeightMatching`, their gradients moved along; there g is left permutations, signs and
-    rotations, which move gradients as they move weights. Then A's balancing is undone.
+    rotations, which move gradients as they move weights. Then A's balancing is undone. Signs that the gain of a
+    normalisation layer has too are told by the weights: both networks' gains are made positive.
 
     A unit that gets no gradient in either network is matched by its weights, which count a millionth for the others.
 
@@ -99,9 +100,10 @@ class GradientMatching(AlignmentMethod, name="gradients"):
         >>> found.permutations["layer0"].tolist(), found.distance_after
         ([1, 2, 0], 0.0)
 
-    Source: Chijiwa 2024, *Transferring learning trajectories of neural networks* (ICLR): T = 10 and the weights. What is
-    not taken from there, or could not be checked against published code: balancing, signs and rotations; the same rows
-    for both networks; several starts at every point; what the fast variant there, FGMT, takes for moving gradients.
+    Source: Chijiwa 2024, *Transferring learning trajectories of neural networks* (ICLR): T = 10, the weights, and one
+    batch for each point. Not taken from there: balancing, signs and rotations, several starts at every point, weights
+    for units without gradient. Not verified against its code: whether both networks there see the same rows, and what
+    its fast variant, FGMT, puts in the place of moving gradients, so that `moving=False` need not be it.
     """
 
     data: Data
@@ -120,9 +122,7 @@ class GradientMatching(AlignmentMethod, name="gradients"):
             check_count(name, getattr(self, name))
         check_is("moving", self.moving, bool)
         object.__setattr__(self, "_loss", as_loss(self.loss))
-        object.__setattr__(
-            self, "_checked", check_by_index("GradientMatching", as_data("alignment data", self.data))
-        )
+        object.__setattr__(self, "_checked", check_by_index("GradientMatching", as_data("alignment data", self.data)))
         if self.change is not None and not isinstance(self.change, WeightChange):
             check_is("change", self.change, Sequence, "; pass weight_change(base, tuned), or a list of checkpoints")
             for number, model in enumerate(self.change):
@@ -191,8 +191,9 @@ class GradientMatching(AlignmentMethod, name="gradients"):
 
 def _fit_change(tensors: Mapping[str, Tensor], pair: NetworkPair) -> Params:
     """A change, or weights, of B's names and shapes in float64 where B is."""
-    check_same_keys("parameters of B and of the change that gradients are matched along", pair.params_b, tensors)
-    check_same_shapes("parameters of B and of the change that gradients are matched along", pair.params_b, tensors)
+    what, own = "parameters of B and of the change that gradients are matched along", pair.params_b
+    check_same_keys(what, own, tensors)
+    check_same_shapes(what, own, {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
     return {name: tensors[name].detach().to(own.device).double() for name, own in pair.params_b.items()}
 
 
@@ -210,7 +211,11 @@ class _Course:
         self._readers = [GradientReader(pair, model, loss) for model in (pair.model_a, pair.model_b)]
         self._balanced = BalancedNetworks(pair.symmetry, [pair.params_a, pair.params_b])
         self._dual = make_dual(pair.symmetry)
-        self._moves = [self._balanced.complete(number, {}) for number in (0, 1)]
+        self._signs = find_gain_signs(self._balanced.symmetry, pair.model_a, self._balanced.params)
+        known = {*self._signs[0], *self._balanced.basis.gains}
+        free = tuple(action for action in self._balanced.symmetry.actions if action.name not in known)
+        self._free = replace(self._balanced.symmetry, actions=free)
+        self._moves = [self._balanced.complete(number, self._signs[number]) for number in (0, 1)]
         self._found: list[tuple[Params, Params]] = []
         self._chosen: dict[str, Tensor] = {}
 
@@ -240,14 +245,13 @@ class _Course:
         """Inner products of the gradients of all points, side by side, and of the weights of small norm."""
         sides = [self._stack(number, tie) for number in (0, 1)]
         count = len(self._found) + bool(tie)
-        symmetry = add_axis(self._balanced.symmetry, count)
-        basis = SignBasis(symmetry.actions, self._balanced.basis.gains, {})
-        return WeightScores(symmetry, sides[0], sides[1], basis=basis)
+        symmetry = add_axis(self._free, count)
+        return WeightScores(symmetry, sides[0], sides[1], basis=SignBasis.of_actions(symmetry))
 
     def _stack(self, number: int, tie: float) -> Params:
         parts = [point[number] for point in self._found]
         if tie:
-            own = self._balanced.params[number]
+            own = self._balanced.move(number, self._signs[number])
             size = tie * _measure_norm(parts) / max(_measure_norm([own]), torch.finfo(torch.float32).tiny)
             parts = [*parts, {name: size * tensor.double() for name, tensor in own.items()}]
         return {name: torch.stack([part[name] for part in parts], -1) for name in parts[0]}
@@ -256,7 +260,8 @@ class _Course:
     def element(self) -> dict[str, Tensor]:
         """The element that moves B onto A as saved; without what moves nothing."""
         symmetry = self._pair.symmetry
-        found = map_through(symmetry, self._balanced.complete(1, self._chosen), self._moves[0])
+        chosen = compose_elements(self._balanced.symmetry, self._signs[1], self._chosen)
+        found = map_through(symmetry, self._balanced.complete(1, chosen), self._moves[0])
         orders = {group: found.get(group, torch.arange(size)) for group, size in symmetry.sizes.items()}
         return orders | {name: value for name, value in found.items() if _moves(symmetry, name, value)}
 
@@ -273,7 +278,7 @@ class _Course:
         norms = [_measure_norm([point[number] for point in self._found]) for number in (0, 1)]
         if min(norms) == 0.0:
             yield (
-                "the gradients of one network are zero on these rows, so that units were matched by their weights alone; "
+                "the gradients of one network are zero on these rows, so that its units were matched by their weights; "
                 "pass rows that it does not fit, or WeightMatching()"
             )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -10,10 +10,14 @@ from torch import Tensor, nn
 
 from mechconn.alignment._interpolated_loss import read_rows
 from mechconn.alignment._matching import NetworkPair
+from mechconn.alignment._sign_basis import SURE, measure_certainty
 from mechconn.core import Params, SampleSource
 from mechconn.losses import Loss
 from mechconn.network import Network, find_power_iterations, find_statistics_layers
 from mechconn.symmetry import Action, Pattern, Symmetry
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+"""Layers whose weight is a gain."""
 
 
 def make_dual(symmetry: Symmetry) -> Symmetry:
@@ -42,6 +46,31 @@ def add_axis(symmetry: Symmetry, length: int) -> Symmetry:
         for action in symmetry.actions
     )
     return replace(symmetry, axes=axes, actions=actions, approximate=())
+
+
+def find_gain_signs(
+    symmetry: Symmetry, model: nn.Module, networks: Sequence[Mapping[str, Tensor]]
+) -> list[dict[str, Tensor]]:
+    """For each network, the signs at which the gains of its normalisation layers are positive, by name of the action.
+
+    A sign of units that a gain has too is told by the weights: where every gain is clear of zero in all networks.
+    """
+    gains = {
+        f"{name}.weight" if name else "weight"
+        for name, part in model.named_modules()
+        if isinstance(part, NORMS) and getattr(part, "weight", None) is not None
+    }
+    found: list[dict[str, Tensor]] = [{} for _ in networks]
+    for action in (a for a in symmetry.actions if a.kind == "sign" and len(a.units) == 1):
+        member = next((m for m in action.members if m.tensor in gains and m.exponent % 2), None)
+        if member is None or min(measure_certainty(member.tensor, own) for own in networks) <= SURE:
+            continue
+        numbers = action.locate(member, symmetry.sizes).flatten()
+        for signs, own in zip(found, networks, strict=True):
+            values = own[member.tensor].detach().double().cpu()
+            signs[action.name] = torch.ones(symmetry.sizes[action.units[0]], dtype=torch.float64)
+            signs[action.name][numbers[numbers >= 0]] = torch.where(values < 0, -1.0, 1.0).double()[numbers >= 0]
+    return found
 
 
 class GradientReader:

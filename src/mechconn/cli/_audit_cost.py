@@ -55,7 +55,7 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
         K (P - 1) (R + S)        every block: its still end is the network as saved, or that of the line
         2 W M + 2 W R_0          watched passes of both models: matching by activations, one pass for CKA
 
-    passes (learned and gradient matching those of their `count_passes`), W = `WATCHED`. With N networks that relearn (both
+    passes (learned and gradient matching: `count_passes`), W = `WATCHED`. With N networks that relearn (both
     and the control, or both twice), each at every rate and by every seed, L steps of B rows and looks at R_s rows of
     the measured split; and n networks a side that are probed on R_p rows (the model, fresh weights, the control), it
     makes
