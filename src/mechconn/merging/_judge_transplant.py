@@ -93,7 +93,7 @@ def judge_transplant(
         suite: the splits: effects of its interventions are judged.
         tuned: the network tuned by the method itself, in the same way.
         keep: the split whose accuracy must be kept; default: "no_cue" where there is one, else the reference.
-        least: the share of the way from which a fix is said to travel, above 0 and at most 1.
+        least: the share of the way from which a fix is said to travel, above 0 and below 1.
         tolerance: how much accuracy may be lost on `keep`.
         margin: the largest effect that counts as none, in the networks' own verdicts and in relearning.
         norm: where the statistics of the controls come from; required when the models keep any. As in `transplant`.
@@ -117,7 +117,7 @@ def judge_transplant(
     check_is("found", found, Transplant, "; pass what transplant(change, base, onto, ...) gave")
     check_questions(suite, margin, "accuracy", {})
     check_tolerance(tolerance, "accuracy")
-    least = _check_least(least)
+    check_share("least", least)
     keep = _choose_kept(keep, suite)
     onto, tuned = unwrap_module(onto, "onto"), unwrap_module(tuned, "tuned")
     as_points(("onto", "tuned", "the transplanted network"), (onto, tuned, found.model))
@@ -149,11 +149,6 @@ def judge_transplant(
     return JudgedTransplant(
         networks, effects, gains, kept, keep, least, tolerance, intervals, found, again, settings, notes
     )
-
-
-def _check_least(least: float) -> float:
-    check_share("least", least)
-    return float(least)
 
 
 def _check_onto(found: Transplant, onto: nn.Module) -> None:
