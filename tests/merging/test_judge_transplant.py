@@ -121,11 +121,8 @@ def test_quotients_of_bounds_hold_the_share_as_often_as_both_intervals_hold() ->
         moved, tuned = (mc.mechanisms.Difference(sum(pair) / 2, pair) for pair in (top, under))
         found = compute_share(moved, tuned)
         assert found.interval is not None
-        grid = [
-            t / u
-            for t in torch.linspace(*top, 9, dtype=torch.float64).tolist()
-            for u in torch.linspace(*under, 9, dtype=torch.float64).tolist()
-        ]
+        tops, bottoms = (torch.linspace(*pair, 9, dtype=torch.float64) for pair in (top, under))
+        grid = (tops[:, None] / bottoms).flatten().tolist()
         assert found.interval[0] <= min(grid) + 1e-9 and max(grid) - 1e-9 <= found.interval[1]
         assert found.interval == pytest.approx((min(grid), max(grid)))
 

@@ -36,3 +36,4 @@ from mechconn.merging._ties import TIES as TIES
 from mechconn.merging._transplant import Transplant as Transplant
 from mechconn.merging._transplant import transplant as transplant
 from mechconn.merging._travelled import MovedEffect as MovedEffect
+from mechconn.merging._travelled import TravelVerdict as TravelVerdict
