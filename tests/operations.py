@@ -152,6 +152,22 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
 
 
+def transplanted(model: nn.Module, data: Any) -> mc.Transplant:
+    """From beside the model onto it; its change leads to the model."""
+    base = moved(model)
+    change = mc.weight_change(base, model)
+    return mc.transplant(
+        change, base, model, mc.WeightMatching(restarts=1), by_hand(model), norm=mc.Reestimate(data), seed=1
+    )
+
+
+def transplant_judged(model: nn.Module, data: Any) -> mc.JudgedTransplant:
+    """The model gets a change from beside it; that is also what it is tuned to."""
+    found, tuned = transplanted(model, data), mc.with_parameters(model, beside(model)[1])
+    suite = mc.Suite({"cue": data, "hue": data})
+    return mc.judge_transplant(found, model, suite, tuned=tuned, norm=mc.Reestimate(data))
+
+
 def merged(model: nn.Module, data: Any) -> mc.Merged:
     """Without the seconds that it took."""
     suite = mc.Suite({"cue": data, "hue": data})
@@ -331,6 +347,8 @@ READING: dict[str, Operation] = {
         norm=mc.Reestimate(data),
         align=mc.UniverseMatching(steps=3, restarts=1),
     ),
+    "transplant": transplanted,
+    "judge_transplant": transplant_judged,
     "merge": merged,
     "judge_merged": judged,
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),

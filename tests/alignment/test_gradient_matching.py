@@ -181,6 +181,22 @@ def test_the_scale_at_which_a_network_is_saved_does_not_decide() -> None:
         assert scaled.similarity_after[group] == pytest.approx(before, abs=1e-6)
 
 
+def test_the_sign_of_a_gain_is_told_by_the_weights() -> None:
+    """Both networks' gains are positive, but for one of B's: that unit is flipped, and no other."""
+    a, b = build(convolved, 1), build(convolved, 2)
+    with torch.no_grad():
+        for model in (a, b):
+            model.get_parameter("2.weight").uniform_(0.5, 1.5, generator=torch.Generator().manual_seed(0))
+        b.get_parameter("2.weight")[2] *= -1.0
+    symmetry = mc.symmetry_of(a, X[:4])
+    found = mc.align(a, b, mc.GradientMatching((X, Y)), symmetry)
+    (sign,) = (action.name for action in symmetry.actions if action.kind == "sign" and action.touches("2.weight"))
+    order = next(order for group, order in found.permutations.items() if len(order) == 6)
+    place = order.tolist().index(2)
+    assert found.factors[sign].tolist() == [-1.0 if unit == place else 1.0 for unit in range(6)]
+    assert bool((found.params["2.weight"] > 0).all())
+
+
 def test_units_without_a_gradient_are_matched_by_their_weights() -> None:
     """Behind a ReLU, the last two units are never active: their gradients are zero."""
 

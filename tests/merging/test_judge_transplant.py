@@ -174,6 +174,9 @@ def test_statistics_of_the_controls_must_be_chosen_and_rows_that_judge_are_noted
         mc.judge_transplant(found, onto, suite, tuned=own)
     judged = mc.judge_transplant(found, onto, suite, tuned=own, norm=policy)
     assert "statistics were taken on rows that judge the transplant, in cue" in " ".join(judged.notes)
+    matched = mc.transplant(mc.weight_change(base, tuned), base, onto, mc.GradientMatching(data), norm=policy)
+    judged = mc.judge_transplant(matched, onto, suite, tuned=own, norm=policy)
+    assert "matched by the loss on rows that judge the transplant, in cue" in " ".join(judged.notes)
     other = mc.judge_transplant(found, onto, suite, tuned=own, norm=mc.KeepNorm())
     assert "came from another policy" in " ".join(other.notes)
 

@@ -183,6 +183,10 @@ class GradientMatching(AlignmentMethod, name="gradients"):
         """The first two rows of the data, to find and prove a symmetry on."""
         return read_example(self._checked, device, model)
 
+    def optimised_on(self) -> Data:
+        """The data: units are matched by the loss on them."""
+        return self._checked
+
     def count_passes(self, rows: int) -> int:
         """Forward passes of one row that it makes at most, of so many rows of data; a backward pass counts as two."""
         points = 1 if self.change is None else self.points

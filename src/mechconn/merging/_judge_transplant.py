@@ -243,5 +243,8 @@ def _list_notes(found: Transplant, norm: NormPolicy, suite: Suite) -> Iterator[s
             f"normalisation statistics were taken on rows that judge the transplant, in {', '.join(shared)}; take "
             "training rows"
         )
+    if shared := list_shared(found.matched_on, suite):
+        where = ", ".join(shared)
+        yield f"units were matched by the loss on rows that judge the transplant, in {where}; match on others"
     if found.statistics != norm.describe():
         yield "the controls' normalisation statistics came from another policy than the transplanted network's"

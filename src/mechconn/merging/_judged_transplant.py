@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class JudgedTransplant(Result, kind="judged_transplant"):
     """Whether a fix travels. `print(result)` says it in sentences.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment
-from mechconn.core import NOT_SAVED, Compute, Progress, log_warnings, resolve_compute
+from mechconn.alignment import Alignment, AlignmentMethod
+from mechconn.core import NOT_SAVED, Compute, Data, Progress, log_warnings, resolve_compute
 from mechconn.merging._move_change import Matched, Move, check_change, find_move
 from mechconn.network import (
     Network,
@@ -53,6 +53,7 @@ class Transplant(Result, kind="transplant"):
         model: the other network with the moved change added, in evaluation mode. Files leave it out.
         change: g(tau), in the other network's order of units. Files leave it out.
         given: tau, as it was given. Files leave it out.
+        matched_on: rows on whose loss units were matched, which judge nothing; None where there are none, and in files.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("headline",)
@@ -73,6 +74,7 @@ class Transplant(Result, kind="transplant"):
     model: nn.Module = field(default=leave_out("model", AGAIN), metadata=NOT_SAVED)
     change: WeightChange = field(default=leave_out("weight change", AGAIN), metadata=NOT_SAVED)
     given: WeightChange = field(default=leave_out("weight change", AGAIN), metadata=NOT_SAVED)
+    matched_on: Data | None = field(default=None, metadata=NOT_SAVED)
 
     @property
     def is_moved(self) -> bool:
@@ -206,7 +208,9 @@ def transplant(
     move = find_move(base, onto, matching, symmetry, ignore, seed, compute)
     moved = move.apply(change)
     model = add_change(onto, moved, scale, policy, seed, compute)
-    return _make_result(change, moved, move, model, scale, policy, seed)
+    found = _make_result(change, moved, move, model, scale, policy, seed)
+    chosen = matching.optimised_on() if isinstance(matching, AlignmentMethod) else None
+    return replace(found, matched_on=chosen)
 
 
 def add_change(

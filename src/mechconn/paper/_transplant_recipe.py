@@ -33,12 +33,13 @@ class TransplantRecipe(Recipe):
     )
 
     def settings(self, scale: Scale, images: bool) -> TransplantSettings:
-        """Digits at smoke scale, two seeds and a narrow network; five seeds at the others."""
+        """Planted data and a perceptron at smoke scale; five seeds on digits at small; all pairs of five at paper scale."""
         batch, seeds = choose_batch_size("smoke"), (0, 1, 2, 3, 4)
         if scale == "smoke":
             own: dict[str, Any] = {
-                "seeds": (0, 1),
-                "width": 8,
+                "datasets": "planted",
+                "seeds": (0, 1, 2),
+                "width": 64,
                 "methods": {"FT-L": NaiveFineTuning(lr=0.1, epochs=5, batch_size=batch)},
                 "gradient_points": 2,
                 "further": NaiveFineTuning(lr=0.01, epochs=1, batch_size=batch),
