@@ -57,8 +57,8 @@ def compute_share(moved: Difference, tuned: Difference) -> MovedEffect:
 
     Example:
         >>> found = compute_share(Difference(0.3, (0.25, 0.35)), Difference(0.5, (0.4, 0.625)))
-        >>> round(found.share, 9), found.interval
-        (0.6, (0.4, 0.875))
+        >>> round(found.share, 6), [round(bound, 6) for bound in found.interval]
+        (0.6, [0.4, 0.875])
         >>> compute_share(Difference(0.3, (0.2, 0.4)), Difference(0.1, (-0.1, 0.3))).share is None
         True
     """

@@ -33,7 +33,7 @@ class TransplantRecipe(Recipe):
     )
 
     def settings(self, scale: Scale, images: bool) -> TransplantSettings:
-        """Planted data and a perceptron at smoke scale; five seeds on digits at small; all pairs of five at paper scale."""
+        """A perceptron on planted data at smoke scale; five seeds on digits at small, and all their pairs at paper."""
         batch, seeds = choose_batch_size("smoke"), (0, 1, 2, 3, 4)
         if scale == "smoke":
             own: dict[str, Any] = {
