@@ -49,7 +49,7 @@ def _join(found: JudgedTransplant, splits: Sequence[str]) -> str:
 def _write_share(effect: MovedEffect) -> str:
     assert effect.share is not None and effect.interval is not None
     low, high = effect.interval
-    return f"{100 * effect.share:.0f} % ({100 * low:.0f} to {100 * high:.0f})"
+    return f"{round(100 * effect.share)} % ({round(100 * low)} to {round(100 * high)})"
 
 
 def list_judged_rows(found: JudgedTransplant) -> list[dict[str, Any]]:

@@ -42,11 +42,11 @@ def write_sentences(found: TransplantSummary) -> Iterator[str]:
 
 
 def _write_percent(mean: PairMean) -> str:
-    return f"{100 * mean.mean:.0f} %{_write_bounds(mean)}"
+    return f"{round(100 * mean.mean)} %{_write_bounds(mean)}"
 
 
 def _write_bounds(mean: PairMean) -> str:
-    return "" if mean.interval is None else f" ({100 * mean.interval[0]:.0f} to {100 * mean.interval[1]:.0f})"
+    return "" if mean.interval is None else f" ({round(100 * mean.interval[0])} to {round(100 * mean.interval[1])})"
 
 
 def make_pair_sections(found: TransplantSummary) -> Iterator[Section]:
