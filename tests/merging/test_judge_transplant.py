@@ -101,9 +101,9 @@ def test_a_random_change_is_judged_alike() -> None:
 
 
 def test_intervals_hold_together_and_their_number_is_said() -> None:
-    """Three networks beside the one before, each with one effect and what is kept: six intervals at 1 - 0.05 / 6."""
+    """Three networks beside the one before, each with an effect and what is kept, two beside the tuned one: eight."""
     found = judge(ALL, plant(400, 1600, 1800))
-    assert found.intervals == 6
+    assert found.intervals == 8
     suite = mc.Suite({"cue": ALL, "rand_cue": plant(400, 1600, 1800)}, reference="cue")
     alone = mc.compare_mechanisms(BEFORE, Reader(1.0), suite).differences["rand_cue"]
     own = found.effects["transplanted"]["rand_cue"].moved
@@ -125,6 +125,16 @@ def test_quotients_of_bounds_hold_the_share_as_often_as_both_intervals_hold() ->
         grid = (tops[:, None] / bottoms).flatten().tolist()
         assert found.interval[0] <= min(grid) + 1e-9 and max(grid) - 1e-9 <= found.interval[1]
         assert found.interval == pytest.approx((min(grid), max(grid)))
+        near = compute_share(moved, tuned, mc.mechanisms.Difference(moved.effect - tuned.effect, (-9.0, 9.0)))
+        assert near.interval == pytest.approx(found.interval)
+
+
+def test_a_network_that_does_what_the_tuned_one_does_goes_the_whole_way_for_certain() -> None:
+    """The same answers on all rows: the gap is within what 2,000 rows may miss, and so is the share from 1."""
+    found = judge(ALL, plant(400, 1800, 1800)).effects["transplanted"]["rand_cue"]
+    assert found.share == 1.0 and found.interval is not None
+    assert 0.98 < found.interval[0] <= 1.0 <= found.interval[1] < 1.02
+    assert judge(ALL, plant(400, 1800, 1800)).effects["tuned"]["rand_cue"].interval == (1.0, 1.0)
 
 
 def test_a_verdict_needs_an_effect_that_tuning_moves() -> None:

@@ -54,6 +54,8 @@ from mechconn.network import (
 )
 
 NO_CUE = "no_cue"
+SAME = Difference(0.0, (0.0, 0.0))
+"""Between a network and itself."""
 RELEARNING = ("transplanted", "tuned")
 """Networks that relearn."""
 
@@ -128,12 +130,15 @@ def judge_transplant(
     networks = judge_together(outcomes, suite, margin, "accuracy")
     judged = [name for name in models if name != "before"]
     moves = len(suite.interventions)
-    intervals = len(judged) * (moves + 1) + (moves if "unaligned" in judged else 0)
+    intervals = len(judged) * (2 * moves + 1) - moves + (moves if "unaligned" in judged else 0)
     confidence = 1.0 - ALPHA / intervals
     moved = {name: _compare(outcomes["before"], outcomes[name], suite, confidence) for name in judged}
-    effects = {
-        name: {split: compute_share(own[split], moved["tuned"][split]) for split in own} for name, own in moved.items()
-    }
+    tuned_way = moved["tuned"]
+    effects = {"tuned": {split: compute_share(way, way, SAME) for split, way in tuned_way.items()}}
+    for name in (name for name in judged if name != "tuned"):
+        gaps = _compare(outcomes["tuned"], outcomes[name], suite, confidence)
+        effects[name] = {split: compute_share(own, tuned_way[split], gaps[split]) for split, own in moved[name].items()}
+    effects = {name: effects[name] for name in judged}
     gains = (
         _compare(outcomes["unaligned"], outcomes["transplanted"], suite, confidence) if "unaligned" in judged else {}
     )

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from mechconn.mechanisms import Difference, Invariance, Relearned
 from mechconn.merging._transplant import Transplant
-from mechconn.merging._transplant_page import draw_shares, list_judged_rows, make_judged_sections, write_answer
+from mechconn.merging._transplant_page import (
+    draw_shares,
+    explain_verdict,
+    list_judged_rows,
+    make_judged_sections,
+    write_answer,
+)
 from mechconn.merging._travelled import MovedEffect, TravelVerdict, judge_travel
 from mechconn.plotting import Header, Result, Section
 
@@ -82,7 +88,7 @@ class JudgedTransplant(Result, kind="judged_transplant"):
 
     def header(self) -> Header:
         """The answer, the question and the verdict."""
-        return Header(self.headline, "Does the fix travel?", self.verdict)
+        return Header(self.headline, "Does the fix travel?", self.verdict, explain_verdict(self))
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per network and intervention: how far its effect was moved, with the share and its interval."""

@@ -42,6 +42,17 @@ def write_answer(found: JudgedTransplant) -> str:
     return f"{word}: {'; '.join(said)}." if verdict != "undetermined" else f"{word}; {'; '.join(said)}."
 
 
+def explain_verdict(found: JudgedTransplant) -> str:
+    """What the verdict rests on."""
+    verdict, decided = found.reasons["transplanted"]
+    where, percent = _join(found, decided), f"{100 * found.least:g} %"
+    if verdict == "travels":
+        return f"{percent} of the way or more are shown on {where}, and accuracy on {found.keep} is kept."
+    if verdict == "does not travel":
+        return f"less than {percent} of the way, or a loss beyond the tolerance, is shown on {where}."
+    return f"{where} cannot be told with these rows." if decided else "tuning itself is not shown to move any effect."
+
+
 def _join(found: JudgedTransplant, splits: Sequence[str]) -> str:
     return ", ".join(found.keep if split == "kept" else split for split in splits)
 

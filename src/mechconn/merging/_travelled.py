@@ -18,9 +18,14 @@ kept: d_n is the mean there minus that before.
 so all of them hold together with probability 1 - alpha = 95 % at least (Bonferroni), however they depend.
 Where they do, an effect whose tuned difference has an interval clear of zero is moved by tuning, and its share lies
 between the smallest and the largest quotient of the two intervals' bounds: for a denominator of one sign the quotient
-is monotone in each of the two. Verdicts and all shares are read off these intervals alone, so they are right together
-with probability 95 % at least. Where the interval of the tuned difference holds zero, the share is undefined and is
-not given. Quotients of bounds are wider than Fieller's interval, and need no normal distribution.
+is monotone in each of the two. The share is as well
+
+    s_jn = 1 + (e_jn - e_j,tuned) / (e_j,tuned - e_j,before),
+
+whose quotient has bounds of its own, narrow where the network does what the tuned one does; the share lies in both.
+Verdicts and all shares are read off these intervals alone, so they are right together with probability 95 % at least.
+Where the interval of the tuned difference holds zero, the share is undefined and is not given. Quotients of bounds need
+no normal distribution, as Fieller's interval does.
 
 "For every j that tuning moves" means those for which it is shown; "travels" says nothing of the others.
 """
@@ -52,8 +57,13 @@ class MovedEffect:
     interval: Interval | None
 
 
-def compute_share(moved: Difference, tuned: Difference) -> MovedEffect:
+def compute_share(moved: Difference, tuned: Difference, gap: Difference | None = None) -> MovedEffect:
     """The share of the way with its interval.
+
+    Args:
+        moved: effect on a network minus that before.
+        tuned: effect on the tuned network minus that before.
+        gap: effect on a network minus that on the tuned one, where its interval is known.
 
     Example:
         >>> found = compute_share(Difference(0.3, (0.25, 0.35)), Difference(0.5, (0.4, 0.625)))
@@ -62,11 +72,20 @@ def compute_share(moved: Difference, tuned: Difference) -> MovedEffect:
         >>> compute_share(Difference(0.3, (0.2, 0.4)), Difference(0.1, (-0.1, 0.3))).share is None
         True
     """
-    low, high = tuned.interval
-    if low <= 0.0 <= high:
+    if tuned.interval[0] <= 0.0 <= tuned.interval[1]:
         return MovedEffect(moved, None, None)
-    corners = [top / bottom for top in moved.interval for bottom in (low, high)]
-    return MovedEffect(moved, moved.effect / tuned.effect, (min(corners), max(corners)))
+    low, high = _divide(moved.interval, tuned.interval)
+    if gap is not None:
+        less, more = _divide(gap.interval, tuned.interval)
+        low, high = max(low, 1.0 + less), min(high, 1.0 + more)
+    share = moved.effect / tuned.effect
+    return MovedEffect(moved, share, (min(low, share), max(high, share)))
+
+
+def _divide(top: Interval, bottom: Interval) -> Interval:
+    """The smallest and the largest quotient of two intervals, the second of one sign."""
+    corners = [above / below for above in top for below in bottom]
+    return min(corners), max(corners)
 
 
 def judge_travel(
