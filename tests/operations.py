@@ -91,6 +91,13 @@ def learned(model: nn.Module, data: Any) -> mc.alignment.Alignment:
     return mc.align(model, moved(model), mc.LearnedMatching(own, steps=2, restarts=1), by_hand(model), seed=1)
 
 
+def by_gradients(model: nn.Module, data: Any) -> mc.alignment.Alignment:
+    """Rows by index: of batches the same ones."""
+    own = data if isinstance(data, tuple) else rows(24)
+    method = mc.GradientMatching(own, mc.weight_change(moved(model), model), points=2, restarts=1)
+    return mc.align(model, moved(model), method, by_hand(model), seed=1)
+
+
 def tuning(method: Method, **settings: Any) -> Operation:
     return lambda model, data: mc.fine_tune(model, method, clean=data, cued=data, **settings)
 
@@ -147,6 +154,22 @@ def grouped(model: nn.Module, data: Any) -> mc.GroupAccuracies:
     if isinstance(data, DataLoader):  # in an order that stays, without which groups cannot be matched
         data = DataLoader(data.dataset, batch_size=8)
     return mc.measure_groups(model, data, [0, 1, 1] * 8)
+
+
+def transplanted(model: nn.Module, data: Any) -> mc.Transplant:
+    """From beside the model onto it; its change leads to the model."""
+    base = moved(model)
+    change = mc.weight_change(base, model)
+    return mc.transplant(
+        change, base, model, mc.WeightMatching(restarts=1), by_hand(model), norm=mc.Reestimate(data), seed=1
+    )
+
+
+def transplant_judged(model: nn.Module, data: Any) -> mc.JudgedTransplant:
+    """The model gets a change from beside it; that is also what it is tuned to."""
+    found, tuned = transplanted(model, data), mc.with_parameters(model, beside(model)[1])
+    suite = mc.Suite({"cue": data, "hue": data})
+    return mc.judge_transplant(found, model, suite, tuned=tuned, norm=mc.Reestimate(data))
 
 
 def merged(model: nn.Module, data: Any) -> mc.Merged:
@@ -328,6 +351,8 @@ READING: dict[str, Operation] = {
         norm=mc.Reestimate(data),
         align=mc.UniverseMatching(steps=3, restarts=1),
     ),
+    "transplant": transplanted,
+    "judge_transplant": transplant_judged,
     "merge": merged,
     "judge_merged": judged,
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
@@ -355,6 +380,7 @@ OPERATIONS: dict[str, Operation] = {
         model, moved(model), mc.InputCovarianceMatching(data, restarts=1), by_hand(model), seed=1
     ),
     "align, learned": learned,
+    "align, gradients": by_gradients,
     "align_many": lambda model, _: mc.align_many(
         {"one": model, "two": moved(model), "three": mc.with_parameters(model, beside(model, 3)[2])},
         mc.UniverseMatching(steps=2, restarts=1),

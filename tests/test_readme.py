@@ -36,6 +36,7 @@ PAGES = (
     "reliances",
     "results",
     "symmetries",
+    "transplants",
 )
 """Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
 

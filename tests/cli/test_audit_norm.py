@@ -243,8 +243,8 @@ REFUSED = {
 UNKNOWN = {
     "alignment": (
         {"keys": "alignment = 'wights'\n"},
-        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'input_covariance', 'learned', "
-        r"'merge-many', 'universe', 'weights', "
+        r"alignment: alignment must be one of 'auto', 'none', 'activations', 'gradients', 'input_covariance', "
+        r"'learned', 'merge-many', 'universe', 'weights', "
         r".*got 'wights'; did you mean 'weights'?",
     ),
     "policy": (
@@ -346,6 +346,12 @@ COSTS: dict[str, tuple[dict[str, str], int, int]] = {
     "learned": (
         {"keys": "alignment = {name = 'learned', steps = 4, batch_size = 8}\n", "norm": DATA, "model": PLAIN},
         6 * R + 4 * 3 * 8 + 6 * 8 + 7 * 6,
+        6 * R,
+    ),
+    # One gradient of each network on one batch, a backward pass as two.
+    "gradients": (
+        {"keys": "alignment = {name = 'gradients', batch_size = 8}\n", "norm": DATA, "model": PLAIN},
+        6 * R + 2 * 3 * 8,
         6 * R,
     ),
     # CKA: one watched pass of both, which counts double.

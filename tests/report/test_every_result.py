@@ -23,10 +23,11 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.core import Record
-from mechconn.paper import Numbers, ReluResult, compare_runs
+from mechconn.paper import Numbers, ReluResult, compare_runs, summarise_transplants
 from page import Page
 from run_records import fig4_record, fig13_record, quickstart_record, table1_record
 from theory.nets import readers
+from transplant_records import transplant_results
 from zoo import build, mlp, norm_mlp, rows
 
 DATA = rows(24)
@@ -58,6 +59,16 @@ def relearned() -> mc.Result:
     return mc.measure_relearning(
         [A, B], protocol, rows(24, 5), SUITE, split="no_cue", control=C, others={"<other>": build(norm_mlp, 3)}
     )
+
+
+def transplanted() -> mc.Transplant:
+    change = mc.weight_change(A, B)
+    return mc.transplant(change, A, C, mc.WeightMatching(), mc.symmetry_of(A, DATA[0]), norm=NORM)
+
+
+def judged_transplant() -> mc.Result:
+    relearn = mc.RelearningTask(rows(24, 5), "no_cue", build(norm_mlp, 3), relearning=QUICK)
+    return mc.judge_transplant(transplanted(), C, SUITE, tuned=B, norm=NORM, relearn=relearn)
 
 
 def shown_by_theory() -> mc.Result:
@@ -92,6 +103,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "merged": lambda: mc.merge(
         {"<a>": A, "b": B}, mc.Mean(), SUITE, norm=NORM, align=mc.UniverseMatching(), metrics=METRICS
     ),
+    "transplant": transplanted,
+    "judged_transplant": judged_transplant,
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
@@ -120,10 +133,12 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "cue_cell": lambda: fig4_record().cue_results[0],
     "fig13": lambda: cast(mc.Result, fig13_record().summary),
     "relu_cell": lambda: ReluResult.from_dict(RELU_CELL),
+    "transplant_cell": lambda: transplant_results()[0],
+    "transplant_run": lambda: summarise_transplants(transplant_results(), 0.5),
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""
-WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "numbers"}
+WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "transplant_cell", "numbers"}
 each_kind = pytest.mark.parametrize("kind", MAKERS)
 
 

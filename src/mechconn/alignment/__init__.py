@@ -10,6 +10,7 @@ from mechconn.alignment._alignment import prove_and_match as prove_and_match
 from mechconn.alignment._alignment import verify_symmetry as verify_symmetry
 from mechconn.alignment._alignment_result import Alignment as Alignment
 from mechconn.alignment._assignment import solve_assignment as solve_assignment
+from mechconn.alignment._gradient_matching import GradientMatching as GradientMatching
 from mechconn.alignment._input_covariance import InputCovarianceMatching as InputCovarianceMatching
 from mechconn.alignment._learned import LearnedMatching as LearnedMatching
 from mechconn.alignment._many_alignments import ManyAlignments as ManyAlignments

@@ -92,7 +92,7 @@ def _reduce(
     }
     pivots: dict[str, Member] = {}
     everywhere = {member for members, _ in rows.values() for member in members}
-    sure = {member: min(_measure(member, own) for own in networks) for member in everywhere}
+    sure = {member: min(measure_certainty(member.tensor, own) for own in networks) for member in everywhere}
     vectors = [member for member in everywhere if sure[member] > SURE]
     for member in sorted(vectors, key=lambda member: (-sure[member], *_order(member))):
         holding = [name for name, (members, _) in rows.items() if member in members and name not in pivots]
@@ -110,9 +110,9 @@ def _order(member: Member) -> tuple[str, str]:
     return member.tensor, str(member.axes)
 
 
-def _measure(member: Member, network: Mapping[str, Tensor]) -> float:
+def measure_certainty(name: str, network: Mapping[str, Tensor]) -> float:
     """The smallest magnitude in a vector, as a share of the mean; 0 of any other tensor."""
-    tensor = network.get(member.tensor)
+    tensor = network.get(name)
     if tensor is None or tensor.dim() != 1:
         return 0.0
     sizes = tensor.detach().abs().double()

@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from mechconn.alignment import AlignmentMethod, LearnedMatching
+from mechconn.alignment import AlignmentMethod, GradientMatching, LearnedMatching
 from mechconn.cli._audit_config import UNNAMED, reads_data
 from mechconn.cli._audit_files import AuditJob, make_alignment
 from mechconn.connectivity import group_parameters
@@ -55,7 +55,7 @@ def estimate_seconds(job: AuditJob, compute: Compute) -> tuple[int, float]:
         K (P - 1) (R + S)        every block: its still end is the network as saved, or that of the line
         2 W M + 2 W R_0          watched passes of both models: matching by activations, one pass for CKA
 
-    passes (learned matching those of `LearnedMatching.count_passes`), W = `WATCHED`. With N networks that relearn (both
+    passes (learned and gradient matching: `count_passes`), W = `WATCHED`. With N networks that relearn (both
     and the control, or both twice), each at every rate and by every seed, L steps of B rows and looks at R_s rows of
     the measured split; and n networks a side that are probed on R_p rows (the model, fresh weights, the control), it
     makes
@@ -149,7 +149,8 @@ def _count_matching_passes(job: AuditJob, training: int) -> int:
     if not reads_data("alignment", AlignmentMethod, chosen):
         return 0
     method = make_alignment(job)
-    return method.count_passes(training) if isinstance(method, LearnedMatching) else 2 * WATCHED * training
+    counted = isinstance(method, LearnedMatching | GradientMatching)
+    return method.count_passes(training) if counted else 2 * WATCHED * training
 
 
 @torch.no_grad()

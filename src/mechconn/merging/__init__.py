@@ -8,6 +8,8 @@ from mechconn.merging._far_base import note_far_base as note_far_base
 from mechconn.merging._fisher_mean import FisherMean as FisherMean
 from mechconn.merging._greedy_soup import GreedySoup as GreedySoup
 from mechconn.merging._judge_merged import judge_merged as judge_merged
+from mechconn.merging._judge_transplant import judge_transplant as judge_transplant
+from mechconn.merging._judged_transplant import JudgedTransplant as JudgedTransplant
 from mechconn.merging._mean import Mean as Mean
 from mechconn.merging._merge import merge as merge
 from mechconn.merging._merge_folders import MergedFolder as MergedFolder
@@ -31,3 +33,7 @@ from mechconn.merging._shard_writer import read_size as read_size
 from mechconn.merging._slerp import SLERP as SLERP
 from mechconn.merging._task_arithmetic import TaskArithmetic as TaskArithmetic
 from mechconn.merging._ties import TIES as TIES
+from mechconn.merging._transplant import Transplant as Transplant
+from mechconn.merging._transplant import transplant as transplant
+from mechconn.merging._travelled import MovedEffect as MovedEffect
+from mechconn.merging._travelled import TravelVerdict as TravelVerdict

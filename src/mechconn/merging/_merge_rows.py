@@ -19,7 +19,7 @@ def refuse_choosing_rows(method: MergeMethod, suite: Mapping[str, Data]) -> None
     Raises:
         ValueError: some splits hold such rows; they are named.
     """
-    if shared := _list_shared(method.chosen_on(), suite):
+    if shared := list_shared(method.chosen_on(), suite):
         raise ValueError(
             f"{type(method).__name__} chooses on rows that are in the suite ({', '.join(shared)}), so that no verdict "
             "on them holds; give the method other rows"
@@ -28,19 +28,19 @@ def refuse_choosing_rows(method: MergeMethod, suite: Mapping[str, Data]) -> None
 
 def note_choosing_rows(aligned_on: Data | None, norm: NormPolicy | None, suite: Mapping[str, Data]) -> Iterator[str]:
     """What else of the merge was chosen on rows that judge it."""
-    if shared := _list_shared(aligned_on, suite):
+    if shared := list_shared(aligned_on, suite):
         yield (
             f"the alignment was found on rows that judge the merge, in {', '.join(shared)}: the verdict after "
             "alignment may be too good there; align on other rows"
         )
-    if shared := _list_shared(getattr(norm, "data", None), suite):
+    if shared := list_shared(getattr(norm, "data", None), suite):
         yield (
             f"normalisation statistics were taken on rows that judge the merge, in {', '.join(shared)}: the merged "
             "network is fitted to them and the parents are not; take training rows"
         )
 
 
-def _list_shared(data: Any, suite: Mapping[str, Data]) -> list[str]:
+def list_shared(data: Any, suite: Mapping[str, Data]) -> list[str]:
     """The splits that are known to hold some of these rows."""
     if data is None:
         return []

@@ -47,3 +47,8 @@ from mechconn.paper._settings import PathSettings as PathSettings
 from mechconn.paper._settings import Settings as Settings
 from mechconn.paper._settings import TuningSettings as TuningSettings
 from mechconn.paper._steps import ExperimentContext as ExperimentContext
+from mechconn.paper._transplant_recipe import TransplantRecipe as TransplantRecipe
+from mechconn.paper._transplant_results import TransplantResult as TransplantResult
+from mechconn.paper._transplant_results import TransplantSummary as TransplantSummary
+from mechconn.paper._transplant_results import WayFacts as WayFacts
+from mechconn.paper._transplant_results import summarise_transplants as summarise_transplants

@@ -27,6 +27,7 @@ from mechconn.symmetry._calls import TracedTensor as TracedTensor
 from mechconn.symmetry._calls import broadcast as broadcast
 from mechconn.symmetry._compose import compose_elements as compose_elements
 from mechconn.symmetry._compose import invert_element as invert_element
+from mechconn.symmetry._coverage import list_still_tensors as list_still_tensors
 from mechconn.symmetry._derive import Walk as Walk
 from mechconn.symmetry._derive import walk as walk
 from mechconn.symmetry._find import name_unit_groups as name_unit_groups

@@ -68,6 +68,11 @@ def _list_hidden(symmetry: Symmetry) -> Iterator[tuple[str, int, set[str]]]:
                 yield name, axis, set(list_groups(pattern)) if part is None or part in NOT_HIDDEN else set()
 
 
+def list_still_tensors(symmetry: Symmetry) -> frozenset[str]:
+    """Parameters with a hidden axis along which some units, or all, may not be permuted."""
+    return frozenset(name for name, _, groups in _list_hidden(symmetry) if not groups)
+
+
 def describe_coverage(symmetry: Symmetry) -> str:
     """Number of groups and units, and the share of the hidden axes that each kind moves."""
     found, units = count_axes(symmetry), sum(symmetry.sizes.values())

@@ -1,0 +1,122 @@
+"""Whether a fix travels: what a transplant does to every effect, beside tuning the network itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from mechconn.mechanisms import Difference, Invariance, Relearned
+from mechconn.merging._transplant import Transplant
+from mechconn.merging._transplant_page import (
+    draw_shares,
+    explain_verdict,
+    list_judged_rows,
+    make_judged_sections,
+    write_answer,
+)
+from mechconn.merging._travelled import MovedEffect, TravelVerdict, judge_travel
+from mechconn.plotting import Header, Result, Section
+
+if TYPE_CHECKING:
+    from mechconn.plotting import Axes, Figure
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class JudgedTransplant(Result, kind="judged_transplant"):
+    """Whether a fix travels. `print(result)` says it in sentences.
+
+    Attributes:
+        networks: "before", "transplanted", "unaligned" (the change added as it is), "random" (a change of random
+            direction, tensor by tensor as large), "tuned" (the network tuned by the method itself) -> its accuracies,
+            effects and verdicts; the verdicts on effects are right for all networks together with 95 %.
+        effects: network -> intervention -> how far it was moved, of the way that tuning moves it.
+        gains: intervention -> effect on the transplanted network minus that on the unaligned one; empty where the
+            change was not moved.
+        kept: network -> accuracy (or what is judged) on the split `keep`, minus that before.
+        keep: the split that says what was kept.
+        least: the share of the way at which a fix is said to travel.
+        tolerance: how much may be lost on `keep`.
+        intervals: how many intervals hold together with 95 %.
+        transplant: how the change was moved.
+        relearned: network -> whether the mechanism is gone or hidden; empty where it was not measured.
+        settings: everything needed to repeat it.
+        notes: what a reader must know of it.
+    """
+
+    derived: ClassVar[tuple[str, ...]] = ("verdict", "verdicts", "headline")
+
+    networks: Mapping[str, Invariance]
+    effects: Mapping[str, Mapping[str, MovedEffect]]
+    gains: Mapping[str, Difference]
+    kept: Mapping[str, Difference]
+    keep: str
+    least: float
+    tolerance: float
+    intervals: int
+    transplant: Transplant
+    relearned: Mapping[str, Relearned]
+    settings: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def reasons(self) -> dict[str, tuple[TravelVerdict, tuple[str, ...]]]:
+        """Network -> its verdict, and the splits that decide it, "kept" among them."""
+        return {
+            name: judge_travel(own, self.kept[name], self.least, self.tolerance) for name, own in self.effects.items()
+        }
+
+    @property
+    def verdicts(self) -> dict[str, TravelVerdict]:
+        """Network -> the same of every other way of changing the network."""
+        return {name: verdict for name, (verdict, _) in self.reasons.items()}
+
+    @property
+    def verdict(self) -> TravelVerdict:
+        """Whether the fix travels by the transplant."""
+        return self.verdicts["transplanted"]
+
+    @property
+    def headline(self) -> str:
+        """The answer in a sentence or two."""
+        return write_answer(self)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """What the controls do, what relearning says, and the notes."""
+        return tuple(_list_findings(self))
+
+    def header(self) -> Header:
+        """The answer, the question and the verdict."""
+        return Header(self.headline, "Does the fix travel?", self.verdict, explain_verdict(self))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per network and intervention: how far its effect was moved, with the share and its interval."""
+        return list_judged_rows(self)
+
+    def sections(self) -> list[Section]:
+        """Shares of the way, effects of all networks, relearning, and how the change was moved."""
+        return list(make_judged_sections(self))
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the share of the way by intervention, with intervals."""
+        return draw_shares(self, ax)
+
+    def __str__(self) -> str:
+        return "\n".join([self.headline, *(f"- {said}" for said in self.findings)])
+
+
+def _list_findings(found: JudgedTransplant) -> Iterator[str]:
+    for name, verdict in found.verdicts.items():
+        if name not in ("transplanted", "tuned"):
+            how = {"unaligned": "Added as it is", "random": "In a random direction"}[name]
+            yield f"{how}, the change {verdict if verdict != 'undetermined' else 'leaves it open'}."
+    for split, gain in found.gains.items():
+        low, high = gain.interval
+        if low > 0 or high < 0:
+            word = "raises" if low > 0 else "lowers"
+            yield f"On {split} moving the change first {word} the effect by {100 * abs(gain.effect):.1f} points."
+    for name, own in found.relearned.items():
+        yield f"{name}: {own.headline}"
+    yield from found.notes
+    yield from (f"transplant: {note}" for note in found.transplant.notes)
