@@ -21,7 +21,7 @@ def write_headline(found: ScaleSearch) -> str:
     values = join_words([_write_move(found, split) for split in (found.target, *(split for split, _ in found.keep))])
     at = f"At scale {found.scale:g} the change"
     if found.verdict == "removes":
-        held = f"of {found.target} {100 * (1 - found.enough):g} % or more" + (
+        held = f"{100 * (1 - found.enough):g} % or more of {found.target}" + (
             " and keeps the rest" if found.keep else ""
         )
         return f"{at} removes {held}: {values}."
@@ -80,8 +80,8 @@ def write_findings(found: ScaleSearch) -> Iterator[str]:
         yield from _write_effects(found)
     able = [f"{scale:g}" for scale, kept in zip(found.scales, found.kept, strict=True) if kept]
     yield (
-        f"On the rows that choose ({_count(found, 0)} of {found.target}), {len(able)} of {len(found.scales)} scales "
-        f"keep ({', '.join(able)}); the verdict is on {_count(found, 1)} others, and wrong with 5 % at most."
+        f"On the rows that choose ({found.row_counts[found.target][0]:,} of {found.target}), {len(able)} of {len(found.scales)} scales "
+        f"keep ({', '.join(able)}); the verdict is on {found.row_counts[found.target][1]:,} others, and wrong with 5 % at most."
     )
     if found.settings.get("choose") != "shown" and found.verdict == "undetermined":
         yield "choose='shown' takes a scale that is safer to keep; more rows would settle this one."
@@ -116,8 +116,8 @@ def _write_random(found: ScaleSearch) -> Iterator[str]:
     own = next(effect for effect in found.random if effect.split == found.target)
     how = "down" if found.direction == "lower" else "up"
     yield (
-        f"The change moves {found.target} {scale.write(own.further)} {scale.unit} further {how} than they do "
-        f"({scale.write_interval(own.further_interval)})."
+        f"The change moves {found.target} {scale.write(own.further, '')} {scale.unit} further {how} than they do "
+        f"({scale.write_interval(own.further_interval, '')})."
     )
 
 
@@ -146,7 +146,3 @@ def _write_move(found: ScaleSearch, split: str) -> str:
 def _name_aim(found: ScaleSearch) -> str:
     kept = " and keeps the rest" if found.keep else ""
     return f"{found.direction}s {found.target}{kept}" if found.direction == "lower" else f"raises {found.target}{kept}"
-
-
-def _count(found: ScaleSearch, side: int) -> str:
-    return f"{found.row_counts[found.target][side]:,} rows"

@@ -8,9 +8,10 @@ it is fixed, and all below holds given the rows that chose. Claims, each a mean 
     removes:  delta = E[q b - f] on the target, q = `enough`, 1/2: the target is halved or more
     keeps k:  delta = E[f - r_k b] on split k;  E[b / r_k - f] where lower values are better
 
-**Bounds.** b and f are taken on the same rows. On accuracy and on metrics with bounds, q b - f and f - r b are values
-in a known range, whose mean is bounded by betting for every distribution; moves, of rows right or wrong, has the exact
-bound of gains and losses. Over clusters all are by betting over clusters. On a loss they are Student's t, approximate.
+**Bounds.** b and f are taken on the same rows. Of rows that are right or wrong, moves has the exact bound of gains and
+losses, and keeps, E[f - b] + (1 - r) E[b], that bound at 4/5 of the tail level and Clopper-Pearson's of E[b] at 1/5:
+both hold together, so their sum does. In general q b - f and f - r b are values in a known range, whose mean is bounded by
+betting for every distribution, over clusters by betting over clusters. On a loss all are Student's t, approximate.
 
 **Shown** is a claim whose lower bound at tail level alpha / 2 lies above 0 (at 0 for what is not strict): that of its
 plain 95 % interval. **Refuted** is one whose upper bound at tail level alpha / (2 m) lies below 0 (for moves: below
@@ -72,6 +73,8 @@ from mechconn.stats import (
 )
 
 CONFIDENCE = 1 - ALPHA
+MOVE_SHARE = 0.8
+"""Of a tail level, what goes to E[f - b] in "keeps"; the rest goes to E[b], which counts 1 - r times."""
 Choose: TypeAlias = Literal["best", "largest", "shown"]
 Direction: TypeAlias = Literal["lower", "higher"]
 Claim: TypeAlias = Literal["moves", "removes", "keeps"]
@@ -160,9 +163,26 @@ class ScaleQuestion:
 
     def compute_keep(self, split: str, share: float, base: Values, edited: Values) -> DifferenceEvidence:
         """What rows say of "keeps": positive where the split is kept."""
+        if self.on == "accuracy" and _are_counts(base[split], edited[split]):
+            return self._keep_counts(share, base[split], edited[split])
         if self.better == "higher":
             return self._compare(_scale(base[split], share), edited[split], share)
         return self._compare(edited[split], _scale(base[split], 1 / share), 1 / share)
+
+    def _keep_counts(self, share: float, base: RowValues, edited: RowValues) -> DifferenceEvidence:
+        """The same of rows that are right or wrong: E[f - r b] = E[f - b] + (1 - r) E[b], each with an exact bound."""
+        move = compute_difference(base, edited, self.on, True, self.bounds)
+        right, rows = float(base.values.sum()), len(base.values)
+
+        def bounds(confidence: float, n: float) -> Interval:
+            tail = 1 - confidence
+            low, high = move.bounds(1 - MOVE_SHARE * tail, n)
+            least, most = clopper_pearson(right * n / rows, n, 1 - (1 - MOVE_SHARE) * tail)
+            return low + (1 - share) * least, high + (1 - share) * most
+
+        if share == 1:
+            return move
+        return DifferenceEvidence(move.effect + (1 - share) * right / rows, rows, bounds)
 
     def compute_removal(self, base: Values, edited: Values) -> DifferenceEvidence:
         """What rows say of "removes"."""
@@ -172,15 +192,16 @@ class ScaleQuestion:
         """What rows say of the move of a split, upwards for sign +1."""
         sides = (base[split], edited[split])
         before, after = sides if sign > 0 else sides[::-1]
-        whole = before.values.dtype == after.values.dtype == torch.bool
-        return compute_difference(before, after, self.on, True, self.bounds if whole else self.find_range())
+        if before.values.dtype == after.values.dtype == torch.bool:
+            return compute_difference(before, after, self.on, True, self.bounds)
+        return compute_difference(_scale(before, 1.0), _scale(after, 1.0), self.on, True, self.find_range())
 
     def _compare(self, less: RowValues, more: RowValues, factor: float) -> DifferenceEvidence:
         """The mean of more - less, one of which was multiplied by a factor."""
         bounds = self.find_range()
         if bounds is not None:
             bounds = min(bounds[0], factor * bounds[0]), max(bounds[1], factor * bounds[1])
-        return compute_difference(less, more, self.on, True, bounds)
+        return compute_difference(_scale(less, 1.0), _scale(more, 1.0), self.on, True, bounds)
 
     def find_range(self) -> Interval | None:
         """The range of a row's value, also where it is a mean over draws."""
@@ -305,6 +326,11 @@ def average_draws(values: Sequence[RowValues]) -> RowValues:
     if len(values) == 1:
         return values[0]
     return RowValues(torch.stack([rows.values.double() for rows in values]).mean(0), values[0].clusters)
+
+
+def _are_counts(*sides: RowValues) -> bool:
+    """Whether rows are right or wrong, and independent."""
+    return all(rows.values.dtype == torch.bool and rows.clusters is None for rows in sides)
 
 
 def _scale(rows: RowValues, factor: float) -> RowValues:
