@@ -17,7 +17,7 @@ Rows = tuple[Tensor, Tensor]
 def read(content: float, cue: float) -> nn.Module:
     """Class 1 where content x_0 + cue x_1 is above 0."""
     model = build(lambda: nn.Linear(2, 2, bias=False).requires_grad_(False), dtype=torch.float32)
-    model.weight.copy_(torch.tensor([[0.0, 0.0], [content, cue]]))
+    model.get_parameter("weight").copy_(torch.tensor([[0.0, 0.0], [content, cue]]))
     return model
 
 
@@ -48,5 +48,12 @@ ALWAYS = 99.0
 def search(suite: mc.Suite, change: mc.WeightChange | None = None, **settings: Any) -> mc.ScaleSearch:
     """`search_scale` of the planted network; all rows judge, since a copy of them, other rows to look at, chooses."""
     copy = mc.Suite({name: tuple(part.clone() for part in take(suite, name)) for name in suite}, suite.reference)
-    given = {"lower": "target", "keep": ("kept", 0.95), "scales": (0.25, 0.5, 0.75, 1.0), "choosing": copy, "draws": 1}
+    given = {
+        "lower": "target",
+        "keep": ("kept", 0.95),
+        "scales": (0.25, 0.5, 0.75, 1.0),
+        "choosing": copy,
+        "draws": 1,
+        "floor": 0.0,
+    }
     return mc.search_scale(BASE, -CUE if change is None else change, suite, **(given | settings))

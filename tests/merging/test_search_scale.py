@@ -77,6 +77,17 @@ def test_how_a_scale_is_chosen() -> None:
     assert any("choose='shown'" in said for said in search(falling).findings)
 
 
+def test_below_chance_no_scale_is_better() -> None:
+    """Half of the labels are 1: at 0.5 the target is at chance, at 1 the cue's rows are all wrong."""
+    suite = make_suite(kept=STEADY, target=plant([0.3] * 100 + [0.8] * 100))
+    found = search(suite, floor=None)
+    assert (found.scale, found.floor, found.value("target")) == (0.5, 0.5, 0.5)
+    lowest = search(suite)
+    assert (lowest.scale, lowest.value("target"), lowest.floor) == (1.0, 0.0, 0.0)
+    one = search(suite, floor=0.5, scales=(1.0,))
+    assert any("ends at 0.0 %, below the floor of 50.0 %" in said for said in one.findings)
+
+
 def test_a_lost_split_is_said_to_be_lost() -> None:
     suite = make_suite(kept=plant([0.6] * 40 + [ALWAYS] * 160), target=plant([0.3] * 200))
     found = search(suite, keep=[], scales=(1.0,))

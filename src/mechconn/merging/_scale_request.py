@@ -7,7 +7,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from mechconn.core import check_choice, check_fraction, check_positive, check_share
+from mechconn.core import check_choice, check_fraction, check_non_negative, check_positive, check_share
 from mechconn.datasets import Suite
 from mechconn.mechanisms import On
 from mechconn.merging._merge_verdict import Better, choose_better
@@ -45,6 +45,7 @@ def read_question(
     better: Better | None,
     enough: float,
     margin: float,
+    floor: float | None,
 ) -> ScaleQuestion:
     """What is asked, once it can be."""
     if (lower is None) == (higher is None):
@@ -62,6 +63,8 @@ def read_question(
             )
         check_fraction("the share of keep", check_positive("the share of keep", pair[1]))
     check_share("enough", enough)
+    if floor is not None:
+        check_non_negative("floor", floor)
     direction: Direction = direction
     found = ScaleQuestion(
         target, direction, tuple((str(split), float(share)) for split, share in pairs), on, choose_better(on, better),

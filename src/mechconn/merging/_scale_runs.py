@@ -74,6 +74,7 @@ class ScaleRuns:
     _random: dict[float, list[Values]] = field(default_factory=dict)
     _random_outcome: ModelOutcome | None = None
     _sides: dict[str, Bool[Tensor, " n"]] | None = None
+    _first_choosing: ModelOutcome | None = None
     _done: int = 0
 
     def __post_init__(self) -> None:
@@ -81,8 +82,8 @@ class ScaleRuns:
         self.first = self._make_evaluator(self.base, self.suite)
         self.policy = resolve_norm(self.norm, self.first.network)
 
-    def measure_change(self, asked: ScaleQuestion) -> ScaleQuestion:
-        """Evaluate every scale, divide the rows, and complete the question by the range of values.
+    def measure_change(self, asked: ScaleQuestion, floor: float | None) -> ScaleQuestion:
+        """Evaluate every scale, divide the rows, and complete the question by the range of values and the floor.
 
         Raises:
             ValueError: values are negative, of which no share is taken.
@@ -104,7 +105,18 @@ class ScaleRuns:
                     f"keep= and enough= are shares of {self.on!r}, which is negative on rows of {split!r}; measure on "
                     "what is 0 or more, such as on='accuracy'"
                 )
-        return replace(asked, bounds=whole.bounds_on(self.on))
+        least = self._find_chance(asked.target) if floor is None and asked.direction == "lower" else floor or 0.0
+        return replace(asked, bounds=whole.bounds_on(self.on), floor=least)
+
+    def _find_chance(self, target: str) -> float:
+        """The accuracy of one answer for all rows that choose, of a split; 0 on other measures."""
+        if self.on != "accuracy":
+            return 0.0
+        result = (self._first_choosing or self.outcomes[0.0]).splits[target]
+        if result.each != "rows":
+            return result.answers.commonest
+        labels = result.targets if self._sides is None else result.targets[self._sides[target]]
+        return float(labels.unique(return_counts=True)[1].max()) / len(labels)
 
     def measure_random(self, chosen: float) -> None:
         """Evaluate the random changes at every scale; of all outcomes those that are judged further are kept."""
@@ -199,6 +211,7 @@ class ScaleRuns:
             "direction": asked.direction,
             "keep": [list(pair) for pair in asked.keep],
             "enough": asked.enough,
+            "floor": asked.floor,
             "margin": asked.margin,
             "on": asked.on,
             "better": asked.better,
@@ -232,7 +245,9 @@ class ScaleRuns:
             model, self.choosing, **{**self.own, "cluster": None}, compute=self.compute.without_progress()
         )
         with name_network(f"scale {scale:g} on choosing="):
-            return _list_values(measure_outcome(evaluator, self.on), self.on)
+            found = measure_outcome(evaluator, self.on)
+        self._first_choosing = self._first_choosing or found
+        return _list_values(found, self.on)
 
     def _make_evaluator(self, model: nn.Module, suite: Suite) -> Evaluator:
         return Evaluator(model, suite, **self.own, compute=self.compute.without_progress())

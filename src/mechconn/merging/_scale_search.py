@@ -42,6 +42,7 @@ class ScaleSearch(Result, kind="scale_search"):
         on: "accuracy", "loss", or the name of a metric.
         better: whether "higher" or "lower" values of it are better.
         enough: with "lower", what counts as removed: that share of the base's value, or less.
+        floor: with "lower", the value at which nothing is left of the target, such as chance.
         margin: the largest move that counts as none.
         scales: the grid, 0 in it.
         kept: for every scale, whether it keeps on the rows that choose.
@@ -70,6 +71,7 @@ class ScaleSearch(Result, kind="scale_search"):
     on: str
     better: Better
     enough: float
+    floor: float
     margin: float
     scales: tuple[float, ...]
     kept: tuple[bool, ...]

@@ -79,12 +79,18 @@ def write_findings(found: ScaleSearch) -> Iterator[str]:
         yield from _write_random(found)
         yield from _write_effects(found)
     able = [f"{scale:g}" for scale, kept in zip(found.scales, found.kept, strict=True) if kept]
+    choosing, judging = (f"{count:,}" for count in found.row_counts[found.target])
     yield (
-        f"On the rows that choose ({found.row_counts[found.target][0]:,} of {found.target}), {len(able)} of {len(found.scales)} scales "
-        f"keep ({', '.join(able)}); the verdict is on {found.row_counts[found.target][1]:,} others, and wrong with 5 % at most."
+        f"On the rows that choose ({choosing} of {found.target}), {len(able)} of {len(found.scales)} scales keep "
+        f"({', '.join(able)}); the verdict is on {judging} others, and wrong with 5 % at most."
     )
     if found.settings.get("choose") != "shown" and found.verdict == "undetermined":
         yield "choose='shown' takes a scale that is safer to keep; more rows would settle this one."
+    if found.direction == "lower" and found.scale != 0 and found.value(found.target) < found.floor - found.margin:
+        yield (
+            f"{found.target} ends at {write_value(found, found.value(found.target))}, below the floor of "
+            f"{write_value(found, found.floor)}: the network may follow the mechanism in reverse; take a smaller scale."
+        )
     at_end = found.scale != 0 and found.scale in (found.scales[0], found.scales[-1])
     if at_end:
         yield f"The chosen scale is at the end of the grid; widen scales= beyond {found.scale:g}."

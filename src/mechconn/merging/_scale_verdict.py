@@ -9,9 +9,9 @@ it is fixed, and all below holds given the rows that chose. Claims, each a mean 
     keeps k:  delta = E[f - r_k b] on split k;  E[b / r_k - f] where lower values are better
 
 **Bounds.** b and f are taken on the same rows. Of rows that are right or wrong, moves has the exact bound of gains and
-losses, and keeps, E[f - b] + (1 - r) E[b], that bound at 4/5 of the tail level and Clopper-Pearson's of E[b] at 1/5:
-both hold together, so their sum does. In general q b - f and f - r b are values in a known range, whose mean is bounded by
-betting for every distribution, over clusters by betting over clusters. On a loss all are Student's t, approximate.
+losses, and keeps, E[f - b] + (1 - r) E[b], that bound at 4/5 of the tail level and Clopper-Pearson's of E[b] at 1/5,
+which hold together, so that their sum does. In general q b - f and f - r b are values in a known range, whose mean is
+bounded by betting for every distribution, over clusters by betting over clusters. On a loss all are Student's t.
 
 **Shown** is a claim whose lower bound at tail level alpha / 2 lies above 0 (at 0 for what is not strict): that of its
 plain 95 % interval. **Refuted** is one whose upper bound at tail level alpha / (2 m) lies below 0 (for moves: below
@@ -47,6 +47,7 @@ Source: Ilharco et al. 2023 (the largest scale that keeps 95 % of the control's 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -145,6 +146,7 @@ class ScaleQuestion:
         enough: what the target must fall to, as a share of the base's; of "lower" alone.
         margin: the largest move that counts as none.
         bounds: the range of values; None where they have none.
+        floor: with "lower", the value at which nothing is left of the target, such as chance.
     """
 
     target: str
@@ -155,6 +157,7 @@ class ScaleQuestion:
     enough: float
     margin: float
     bounds: Interval | None
+    floor: float = 0.0
 
     @property
     def sign(self) -> int:
@@ -180,9 +183,13 @@ class ScaleQuestion:
             least, most = clopper_pearson(right * n / rows, n, 1 - (1 - MOVE_SHARE) * tail)
             return low + (1 - share) * least, high + (1 - share) * most
 
+        def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
+            own = clopper_pearson(right * n / rows, n, 1 - 2 * (1 - MOVE_SHARE) * tail)[0 if sign > 0 else 1]
+            return move.reaches(sign, MOVE_SHARE * tail, threshold - sign * (1 - share) * own, n)
+
         if share == 1:
             return move
-        return DifferenceEvidence(move.effect + (1 - share) * right / rows, rows, bounds)
+        return DifferenceEvidence(move.effect + (1 - share) * right / rows, rows, bounds, reaches)
 
     def compute_removal(self, base: Values, edited: Values) -> DifferenceEvidence:
         """What rows say of "removes"."""
@@ -214,9 +221,9 @@ def choose_scale(asked: ScaleQuestion, values: Mapping[float, Values], how: Choo
     Args:
         asked: what is asked.
         values: scale -> values of the rows that choose.
-        how: "best": of the scales whose means keep, the one with the target furthest in the direction asked for, ties
-            by smallest magnitude; "largest": the largest of them; "shown": as "best", among those that are shown to
-            keep, by the lower bounds of one-sided tail level 5 %.
+        how: "best": of the scales whose means keep, the one with the target furthest in the direction asked for, with
+            "lower" down to the floor, ties by smallest magnitude; "largest": the largest of them; "shown": as "best",
+            among those that are shown to keep, by the lower bounds of one-sided tail level 5 %.
     """
     base = values[0.0]
     kept = {scale: scale == 0 or _keeps(asked, base, own, how) for scale, own in values.items()}
@@ -225,7 +232,9 @@ def choose_scale(asked: ScaleQuestion, values: Mapping[float, Values], how: Choo
         return max(0.0, *able) if len(able) > 1 else 0.0, kept
 
     def rank(scale: float) -> tuple[float, float, float]:
-        return -asked.sign * _mean(values[scale][asked.target]), abs(scale), -scale
+        reached = _mean(values[scale][asked.target])
+        reached = max(reached, asked.floor) if asked.direction == "lower" else -reached
+        return reached, abs(scale), -scale
 
     return min(able, key=rank), kept
 
@@ -255,8 +264,9 @@ def _judge(claim: Claim, split: str, evidence: DifferenceEvidence, count: int, m
     standing = "refuted" if upper < margin else "shown" if shown else "open"
 
     def settles(n: int) -> bool:
-        low, high = evidence.bounds(CONFIDENCE, n)[0], evidence.bounds(1 - ALPHA / count, n)[1]
-        return low > 0 or high < margin
+        tiny = math.nextafter(0.0, 1.0)  # above 0, not at it
+        shown = evidence.reaches(1, ALPHA / 2, tiny if claim == "moves" else 0.0, n)
+        return shown or evidence.reaches(-1, ALPHA / (2 * count), math.nextafter(-margin, 1.0), n)
 
     count_open = find_smallest_count(evidence.units, settles) if standing == "open" else None
     return ScaleClaim(claim, split, evidence.effect, one, upper, standing, count_open)

@@ -44,6 +44,7 @@ def search_scale(
     choose: Choose = "best",
     choosing: float | Suite = 0.5,
     enough: float = 0.5,
+    floor: float | None = None,
     draws: int = 3,
     norm: NormPolicy | None = None,
     margin: float = 0.05,
@@ -82,9 +83,13 @@ def search_scale(
             values are better, at 1 / share times or less. Several pairs may be listed, or none.
         scales: finite numbers; 0 is added.
         choose: "best", "largest" or "shown": of the scales that keep on the rows that choose, the one that moves the
-            target furthest; the largest, as the source does; or as "best", of those that are shown to keep.
+            target furthest, down to the floor; the largest, as the source does; or as "best", of those that are shown
+            to keep.
         choosing: the share of rows that choose, or a suite of other rows with the target and the kept splits.
         enough: with `lower`, what counts as removed: that share of the base's value, or less.
+        floor: with `lower`, the value at which nothing is left of the target, beyond which no scale is better: a
+            network that is right less often than chance follows the mechanism in reverse. Default: on accuracy the
+            share of the commonest label on the rows that choose, else 0.
         draws: random changes, `change.random_like(seed)`, `(seed + 1)`, ...
         norm: where normalisation statistics come from; required when the model keeps any. `KeepNorm()` leaves the
             base's alone.
@@ -134,7 +139,7 @@ def search_scale(
     base = unwrap_module(base, "base")
     check_is("change", change, WeightChange, "; pass weight_change(base, tuned)")
     check_label_names([("the base", base)], suite, loss)
-    asked = read_question(lower, higher, keep, suite, on, better, enough, margin)
+    asked = read_question(lower, higher, keep, suite, on, better, enough, margin, floor)
     check_choice("choose", choose, ("best", "largest", "shown"))
     chooses = check_choosing(choosing, suite)
     if isinstance(chooses, Suite):
@@ -142,7 +147,7 @@ def search_scale(
     own = {"loss": loss, "metrics": metrics, "cluster": read_clusters(cluster, suite), "seed": seed}
     runs = ScaleRuns(base, change, suite, chooses, read_scales(scales), check_count("draws", draws), norm, on, own,
                      compute)  # fmt: skip
-    asked = runs.measure_change(asked)
+    asked = runs.measure_change(asked, floor)
     chosen, kept = choose_scale(asked, runs.choosing_values, choose)
     runs.measure_random(chosen)
     judging, random = runs.judging_values, runs.random_values
@@ -156,6 +161,7 @@ def search_scale(
         on=on,
         better=asked.better,
         enough=asked.enough,
+        floor=asked.floor,
         margin=margin,
         scales=runs.grid,
         kept=tuple(kept[scale] for scale in runs.grid),

@@ -30,13 +30,13 @@ from mechconn.paper._tasks import derive_clean_seed, sample_at_most
 from mechconn.tuning import NaiveFineTuning
 
 CHANGES: Mapping[str, Terms] = {
-    "cue only, subtracted": {"cue only": -1.0},
-    "clean, added": {"clean": 1.0},
+    "minus cue only": {"cue only": -1.0},
+    "plus clean": {"clean": 1.0},
     "clean minus cued": {"clean": 1.0, "cued": -1.0},
 }
 """Name -> what theta_C is tuned on, and the factor of each change."""
 EDITED = "edited"
-ChangeName = Literal["cue only, subtracted", "clean, added", "clean minus cued"]
+ChangeName = Literal["minus cue only", "plus clean", "clean minus cued"]
 FULL = (-0.5, *(step / 4 for step in range(7)), 2.0, 2.5, 3.0)
 
 
@@ -86,7 +86,7 @@ class Arithmetic(Recipe):
         if scale == "smoke":
             own |= {
                 "seeds": (0, 1),
-                "changes": ("cue only, subtracted", "clean minus cued"),
+                "changes": ("minus cue only", "clean minus cued"),
                 "tuning": NaiveFineTuning(lr=0.01, epochs=8, batch_size=60),
                 "scales": (-0.5, 0.5, 1.0, 2.0),
                 "random_changes": 1,

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 BASE = "theta_C"
 SPLITS = (RAND_IMAGE, NO_CUE)
 MEANINGS = {
-    "cue only, subtracted": "minus what tuning on rows in which the cue alone predicts changes (negation)",
-    "clean, added": "plus what tuning on clean rows changes (addition; scale 1 is fine-tuning itself)",
+    "minus cue only": "minus what tuning on rows in which the cue alone predicts changes (negation)",
+    "plus clean": "plus what tuning on clean rows changes (addition; scale 1 is fine-tuning itself)",
     "clean minus cued": "plus what tuning on clean rows changes, minus what tuning on the same rows with the cue does "
     "(analogy)",
 }
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArithmeticResult(RunPart, kind="arithmetic_cell"):
     """One seed: every change of theta_C, searched over scales, and whether the cue is gone or hidden.
 
@@ -71,6 +71,7 @@ class ArithmeticResult(RunPart, kind="arithmetic_cell"):
                 **{f"{split}_{when}": found.value(split, at) for split in SPLITS
                    for when, at in (("before", 0.0), ("after", found.scale))},
                 "state": self.relearned[name].state if name in self.relearned else None,
+                "relearning": self.relearned[name].verdict if name in self.relearned else None,
                 "excess": self.relearned[name].excess if name in self.relearned else None,
             }
             for name, found in self.changes.items()
@@ -80,8 +81,8 @@ class ArithmeticResult(RunPart, kind="arithmetic_cell"):
         """The curve of every change, and relearning."""
         found = []
         for name, search in self.changes.items():
-            first = search.sections()[0]
-            found.append(Section(name, search.headline, first.figures, note=first.note))
+            curve, claims = search.sections()[:2]
+            found.append(Section(name, search.headline, curve.figures, claims.tables, note=curve.note))
         return [*found, *(Section(f"Relearning: {name}", own.headline) for name, own in self.relearned.items())]
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
@@ -102,7 +103,8 @@ class ChangeSummary:
     Attributes:
         verdicts: word -> in how many seeds the search says so.
         random: "nothing", "moves", "undetermined" -> in how many seeds random changes do so.
-        states: "gone", "hidden", ... -> in how many seeds relearning says so; seeds at scale 0 are not among them.
+        states: "gone", "hidden", "undetermined" -> in how many seeds relearning says so, whether or not the network
+            also uses the cue openly; seeds at scale 0 are not among them.
         scales: the chosen scale of each seed.
         target_before, target_after, kept_before, kept_after: accuracy on rand_image and no_cue on the rows that judge.
         random_after: accuracy on rand_image under random changes at the same scale.
@@ -126,7 +128,7 @@ class ChangeSummary:
         return len(self.scales)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArithmeticSummary(RunPart, kind="arithmetic"):
     """What the seeds say together, for every dataset and proportion.
 
@@ -175,7 +177,8 @@ CURVE_NOTE = (
 TABLE_NOTE = (
     "Removes: rand_image halved or more, and no_cue kept, on rows that did not choose the scale; each seed's verdict "
     "is wrong with 5 % at most. Small figures: 95 % intervals over seeds (Student's t within [0, 1]). Excess in "
-    "relearning: over theta_NC of another seed that was moved at random by the same norms at the same scale."
+    "relearning: over theta_NC of another seed that was moved at random by the same norms at the same scale; hidden: "
+    "above the margin, whether or not the network also uses the cue openly."
 )
 
 
@@ -217,7 +220,7 @@ def _summarise_change(name: str, results: Sequence[ArithmeticResult]) -> ChangeS
     return ChangeSummary(
         verdicts=dict(Counter(own.verdict for own in found)),
         random=dict(Counter(own.random_verdict or "no scale" for own in found)),
-        states=dict(Counter(own.state for own in relearned)),
+        states=dict(Counter(own.verdict for own in relearned)),
         scales=tuple(own.scale for own in found),
         target_before=mean(RAND_IMAGE, chosen=False),
         target_after=mean(RAND_IMAGE, chosen=True),
@@ -276,13 +279,23 @@ def _make_seed_table(results: Sequence[ArithmeticResult]) -> Table:
             row["verdict"],
             row["random"] or "",
             *(f"{100 * row[f'{split}_{when}']:.1f} %" for split in SPLITS for when in ("before", "after")),
-            Cell(row["state"] or "", "" if row["excess"] is None else f"excess {100 * row['excess']:+.1f} points"),
+            Cell(row["relearning"] or "", "" if row["excess"] is None else f"excess {100 * row['excess']:+.1f} points"),
         )
         for result in results
         for row in result.rows()
     ]
     rows += [
-        (f"seed {result.seed}, {BASE}", "", "", "", "", "", "", "", Cell(own.state, f"excess {100 * own.excess:+.1f}"))
+        (
+            f"seed {result.seed}, {BASE}",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            Cell(own.verdict, f"excess {100 * own.excess:+.1f}"),
+        )
         for result in results
         if (own := result.relearned.get(BASE)) is not None
     ]
