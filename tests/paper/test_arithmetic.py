@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from scipy.stats import t as student
+from torch import nn
 
 import mechconn as mc
 from mechconn.datasets import CuedSet, cue_task
@@ -91,7 +92,7 @@ def test_what_seeds_say_is_counted(tmp_path: Path) -> None:
     (one,) = record.results
     assert isinstance(one, ArithmeticResult)
     (found,) = one.changes.values()
-    none = replace(found, scale=0.0, random=())
+    none = replace(found, scale=0.0, random=(), model=nn.Identity())
     two = replace(one, seed=1, changes={"clean minus cued": none}, relearned={"theta_C": one.relearned["theta_C"]})
     (change,) = summarise_arithmetic([one, two]).places["planted, 0.8 cued"].values()
     assert change.random.get("no scale") == (1 if found.scale else 2) and change.seeds == 2
