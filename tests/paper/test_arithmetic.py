@@ -37,6 +37,7 @@ def plan(store: Path, *changes: str) -> RunPlan:
     return RunPlan("arithmetic", scale, settings, store, CellEngine("inline", 1, 1))
 
 
+@pytest.mark.slow
 def test_a_run_says_of_every_change_what_the_seeds_say(tmp_path: Path) -> None:
     record = run_plan(plan(tmp_path))
     assert record.status == "done" and isinstance(record.summary, ArithmeticSummary)
