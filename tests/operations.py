@@ -172,6 +172,17 @@ def transplant_judged(model: nn.Module, data: Any) -> mc.JudgedTransplant:
     return mc.judge_transplant(found, model, suite, tuned=tuned, norm=mc.Reestimate(data))
 
 
+def searched(model: nn.Module, data: Any) -> mc.ScaleSearch:
+    """Without the seconds that it took; chosen on other rows, since half of a few rows is too few."""
+    suite, change = mc.Suite({"cue": data, "hue": data}), mc.weight_change(model, moved(model))
+    other = mc.Suite({"cue": rows(12, 7), "hue": rows(12, 8)})
+    found = mc.search_scale(
+        model, change, suite, lower="hue", keep=("cue", 0.5), scales=(0.5, 1.0), choosing=other, draws=1,
+        norm=mc.Reestimate(data),
+    )  # fmt: skip
+    return replace(found, seconds=0.0)
+
+
 def merged(model: nn.Module, data: Any) -> mc.Merged:
     """Without the seconds that it took."""
     suite = mc.Suite({"cue": data, "hue": data})
@@ -355,6 +366,7 @@ READING: dict[str, Operation] = {
     "judge_transplant": transplant_judged,
     "merge": merged,
     "judge_merged": judged,
+    "search_scale": searched,
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,

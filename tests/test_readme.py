@@ -23,6 +23,7 @@ with isolate_rng(0, "import"):
 
 README = Path(__file__).parents[1] / "README.md"
 PAGES = (
+    "arithmetic",
     "extending",
     "features",
     "formats",

@@ -135,7 +135,11 @@ from .merging import MergeJudgement as MergeJudgement
 from .merging import MergeMethod as MergeMethod
 from .merging import MovedEffect as MovedEffect
 from .merging import ParentDifference as ParentDifference
+from .merging import RandomEffect as RandomEffect
 from .merging import RegMean as RegMean
+from .merging import ScaleClaim as ScaleClaim
+from .merging import ScaleCurve as ScaleCurve
+from .merging import ScaleSearch as ScaleSearch
 from .merging import TaskArithmetic as TaskArithmetic
 from .merging import TensorMerge as TensorMerge
 from .merging import Transplant as Transplant
@@ -144,6 +148,7 @@ from .merging import judge_merged as judge_merged
 from .merging import judge_transplant as judge_transplant
 from .merging import merge as merge
 from .merging import merge_folders as merge_folders
+from .merging import search_scale as search_scale
 from .merging import transplant as transplant
 from .models import load_model as load_model
 from .network import InterpolateNorm as InterpolateNorm

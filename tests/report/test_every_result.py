@@ -23,7 +23,14 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.core import Record
-from mechconn.paper import Numbers, ReluResult, compare_runs, summarise_transplants
+from mechconn.paper import (
+    ArithmeticResult,
+    Numbers,
+    ReluResult,
+    compare_runs,
+    summarise_arithmetic,
+    summarise_transplants,
+)
 from page import Page
 from run_records import fig4_record, fig13_record, quickstart_record, table1_record
 from theory.nets import readers
@@ -71,6 +78,22 @@ def judged_transplant() -> mc.Result:
     return mc.judge_transplant(transplanted(), C, SUITE, tuned=B, norm=NORM, relearn=relearn)
 
 
+def arithmetic_cell(seed: int = 0) -> ArithmeticResult:
+    """A cell of the recipe from networks of no training, whose splits have the recipe's names."""
+    suite = mc.Suite({"cue": DATA, "no_cue": rows(24, 2), "rand_image": rows(24, 3)}, reference="cue")
+    found = mc.search_scale(
+        A,
+        mc.weight_change(A, B),
+        suite,
+        lower="rand_image",
+        keep=("no_cue", 0.1),
+        scales=(0.5, 1.0),
+        norm=NORM,
+        draws=1,
+    )
+    return ArithmeticResult("<digits>", 0.8, seed, {"plus clean": found}, {"theta_C": cast(mc.Relearned, relearned())})
+
+
 def shown_by_theory() -> mc.Result:
     from mechconn.theory import check_theorem_1
 
@@ -105,6 +128,19 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     ),
     "transplant": transplanted,
     "judged_transplant": judged_transplant,
+    "scale_search": lambda: mc.search_scale(
+        A,
+        mc.weight_change(A, B),
+        SUITE,
+        lower="rand_cue",
+        keep=("no_cue", 0.5),
+        scales=(0.5, 1.0),
+        norm=NORM,
+        metrics=METRICS,
+        draws=1,
+    ),
+    "arithmetic_cell": lambda: arithmetic_cell(),
+    "arithmetic": lambda: summarise_arithmetic([arithmetic_cell(), arithmetic_cell(1)]),
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),

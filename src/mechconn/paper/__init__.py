@@ -2,6 +2,10 @@
 
 from mechconn.paper._architectures import Architecture as Architecture
 from mechconn.paper._architectures import choose_architecture as choose_architecture
+from mechconn.paper._arithmetic_recipe import Arithmetic as Arithmetic
+from mechconn.paper._arithmetic_result import ArithmeticResult as ArithmeticResult
+from mechconn.paper._arithmetic_result import ArithmeticSummary as ArithmeticSummary
+from mechconn.paper._arithmetic_result import summarise_arithmetic as summarise_arithmetic
 from mechconn.paper._claims import Claim as Claim
 from mechconn.paper._cue_recipe import CueRecipe as CueRecipe
 from mechconn.paper._cue_recipe import TuningRecipe as TuningRecipe

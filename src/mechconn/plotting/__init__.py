@@ -16,6 +16,7 @@ from mechconn.plotting._charts import escape_label as escape_label
 from mechconn.plotting._charts import list_terms as list_terms
 from mechconn.plotting._charts import make_figure as make_figure
 from mechconn.plotting._charts import make_panel_grid as make_panel_grid
+from mechconn.plotting._charts import make_panels as make_panels
 from mechconn.plotting._charts import place_legend as place_legend
 from mechconn.plotting._charts import strip_axes as strip_axes
 from mechconn.plotting._effect_charts import draw_bands as draw_bands
