@@ -17,11 +17,10 @@ from mechconn.alignment import (
     check_method,
     make_pair,
     read_example,
-    verify_symmetry,
 )
 from mechconn.connectivity._fitted_star import WEIGHTS, FittedStar
 from mechconn.connectivity._star_fit import StarFit, draw_place, draw_source
-from mechconn.connectivity._star_networks import hash_weights, list_networks
+from mechconn.connectivity._star_networks import hash_weights, list_networks, prove_star_symmetry
 from mechconn.core import (
     Buffers,
     Compute,
@@ -57,7 +56,7 @@ from mechconn.network import (
     unwrap_module,
 )
 from mechconn.paths import LinearPath, Spot, model_at
-from mechconn.symmetry import Symmetry, symmetry_of
+from mechconn.symmetry import Symmetry
 
 NAMED = "star data"
 
@@ -98,7 +97,9 @@ def fit_star(
         method: `StarFit(...)`.
         data: the data of the loss L, those of the sources: an (x, y) pair, a dataset, or a re-iterable of batches.
         align: how a source is matched with the star, where sources are realigned.
-        symmetry: what may be moved; default: found on the first two rows of the data. It is proved once, on a source.
+        symmetry: what may be moved; default: permutations and signs of units, found on the first two rows of the data.
+            Pass `symmetry_of(model, x)` to move scales and linear maps too, which gave worse stars (docs/star.md).
+            It is proved once, on a source.
         norm: where the star's normalisation statistics come from; required when the model keeps any.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`.
@@ -151,6 +152,8 @@ def fit_star(
         symmetry = _prove_symmetry(known[order[0]], symmetry, align, example, network, seed)
         if not symmetry.sizes and not symmetry.actions:
             notes.append("the symmetry holds no units that may be moved: the sources stay as they are")
+    else:
+        symmetry = None
     descent = StarDescent(method, [points[name] for name in order], [hashes[name] for name in order], align, symmetry)
     trained = optimise(
         fresh, descent, clean, {}, what="fitting the star", named=NAMED, loss=loss, seed=seed, compute=compute,
@@ -165,7 +168,7 @@ def fit_star(
         hashes,
         (*notes, *trained.notes),
         model,
-        symmetry if method.realign else None,
+        symmetry,
     )
 
 
@@ -218,11 +221,7 @@ def _prove_symmetry(
             f"{type(align).__name__} runs the star in evaluation mode, and a star that is being fitted has no "
             "normalisation statistics of its own; pass align=WeightMatching(), which reads no data"
         )
-    if symmetry is None:
-        symmetry = symmetry_of(model, example)
-    check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
-    verify_symmetry(symmetry, model, seed)
-    return symmetry
+    return prove_star_symmetry(model, symmetry, example, seed)
 
 
 def _give_statistics(model: nn.Module, norm: NormPolicy, seed: int, compute: Compute) -> nn.Module:
@@ -291,7 +290,8 @@ class StarObjective:
             self._realign(step.epoch, self._descent.symmetry)
         number = draw_source(len(self._modules), step.number, problem.seed)
         t = draw_place(fit.t, step.number, problem.seed)
-        theta, (inputs, targets) = dict(problem.model.named_parameters()), step.clean
+        theta: dict[str, Tensor] = dict(problem.model.named_parameters())
+        inputs, targets = step.clean
         point = compute_weighted_mean((self._moved[number], theta), (t, 1.0 - t))
         weight = 1.0 / (1.0 + fit.own_loss)
         terms = {"line": weight * self._mean_loss(point, number, inputs, targets)}

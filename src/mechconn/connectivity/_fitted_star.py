@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import nn
@@ -64,6 +63,7 @@ class FittedStar(DescentResult, kind="fitted_star"):
         norm: NormPolicy | None = None,
         on: str = "loss",
         symmetry: Symmetry | None = None,
+        between: StarBarriers | None = None,
         ignore: Sequence[str] = (),
         loss: PerSampleLoss = cross_entropy,
         seed: int = 0,
@@ -87,7 +87,10 @@ class FittedStar(DescentResult, kind="fitted_star"):
             norm: where normalisation statistics come from on each line, ends included; required when the model keeps
                 any.
             on: "loss", or "accuracy" for barriers of the error rate: what the result shows first; it holds both.
-            symmetry: what may be moved; default: that of the fit, else found on the first rows of the reference.
+            symmetry: what may be moved; default: that of the fit, else permutations and signs of units, found on the
+                first rows of the reference.
+            between: barriers of another star to the same runs on the same splits, whose lines between the runs are
+                taken over and not walked again.
             ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
             loss: one value per sample from (outputs, targets).
             seed: of the alignment, and of layers and loaders that draw from global generators.
@@ -103,7 +106,6 @@ class FittedStar(DescentResult, kind="fitted_star"):
         """
         problem = StarProblem(
             self.model, held_out, sources, self.sources, suite, align, ts, norm, symmetry or self.symmetry,
-            tuple(ignore), loss, seed, resolve_compute(compute, device, progress),
+            tuple(ignore), loss, seed, resolve_compute(compute, device, progress), between,
         )  # fmt: skip
         return measure_star(problem, check_choice("on", on, MEASURES), self.settings)
-

@@ -8,24 +8,29 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-import torch
 from torch import nn
 
 from mechconn.alignment import (
     AlignmentMethod,
     check_finite_weights,
     check_method,
-    match_units,
-    note_same_rows,
-    verify_symmetry,
+    make_pair,
 )
 from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
 from mechconn.connectivity._evaluator import Evaluator, compute_means
 from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.connectivity._star_barriers import MEASURES as MEASURES
 from mechconn.connectivity._star_barriers import LineGroup, StarBarriers, StarLine, StarOnSplit
-from mechconn.connectivity._star_networks import hash_weights, list_networks
-from mechconn.core import Compute, PerSampleLoss, check_is, log_warnings, read_environment
+from mechconn.connectivity._star_networks import hash_weights, list_networks, prove_star_symmetry
+from mechconn.core import (
+    Compute,
+    PerSampleLoss,
+    check_is,
+    log_warnings,
+    read_environment,
+    share_known_rows,
+    to_plain,
+)
 from mechconn.datasets import Suite
 from mechconn.network import (
     Network,
@@ -34,12 +39,11 @@ from mechconn.network import (
     Point,
     as_points,
     check_joined,
-    point_of,
     resolve_norm,
 )
 from mechconn.paths import LinearPath
 from mechconn.stats import LEAST_UNITS, betting_interval, clopper_pearson, compute_moments, t_interval
-from mechconn.symmetry import Symmetry, symmetry_of
+from mechconn.symmetry import Symmetry
 
 STAR = "star"
 
@@ -50,6 +54,7 @@ class StarProblem:
 
     Attributes:
         known: name -> hash of the weights of every source of the fit.
+        between: barriers whose lines between the held-out runs are taken over.
     """
 
     model: nn.Module
@@ -65,15 +70,16 @@ class StarProblem:
     loss: PerSampleLoss
     seed: int
     compute: Compute
+    between: StarBarriers | None = None
 
 
 def measure_star(asked: StarProblem, on: str, fit: Mapping[str, Any]) -> StarBarriers:
     """Every line from the star and between held-out runs, on every split; `fit` are the settings of the star."""
     started = time.perf_counter()
     lines = StarLines(asked)
-    found = lines.walk()
-    own = {split: _describe_star(outcome) for split, outcome in lines.evaluator.outcomes().items()}
     runs = {name: lines.read_means(name) for name in lines.held_out}
+    found = lines.walk(runs)
+    own = {split: _describe_star(outcome) for split, outcome in lines.evaluator.outcomes().items()}
     notes = tuple(dict.fromkeys(lines.notes))
     log_warnings("star", notes)
     result = StarBarriers(
@@ -133,16 +139,38 @@ class StarLines:
                 f"{len(self.held_out)} held-out runs give no interval, so no verdict; hold out {LEAST_UNITS} or more"
             )
 
-    def walk(self) -> list[StarLine]:
-        """Every line, in the order of the groups."""
-        asked = [("held-out", STAR, name) for name in self.held_out]
+    def walk(self, runs: Mapping[str, EndMeans]) -> list[StarLine]:
+        """Every line, in the order of the groups; `runs` says what the held-out runs do."""
+        asked: list[tuple[LineGroup, str, str]] = [("held-out", STAR, name) for name in self.held_out]
         asked += [("source", STAR, name) for name in self.sources]
-        asked += [("pair", a, b) for a, b in combinations(self.held_out, 2)]
-        found = []
+        between = self._take_pairs(runs)
+        asked += [] if between else [("pair", a, b) for a, b in combinations(self.held_out, 2)]
+        found = list[StarLine]()
         for number, (group, a, b) in enumerate(asked, start=1):
             found.append(self._walk_line(group, a, b))
             self.asked.compute.report("evaluating lines around the star", number, len(asked))
-        return found
+        return [*found, *between]
+
+    def _take_pairs(self, runs: Mapping[str, EndMeans]) -> list[StarLine]:
+        """The lines between held-out runs where they were walked before.
+
+        Raises:
+            ValueError: they are of other runs, splits or settings.
+        """
+        between = self.asked.between
+        if between is None:
+            return []
+        check_is("between", between, StarBarriers, "; pass what barriers(...) gave for another star")
+        own, other = self.describe(), between.settings
+        unlike = [name for name in own if name != "sources" and to_plain(own[name]) != to_plain(other.get(name))]
+        unlike += ["ts"] if between.ts != self.grid else []
+        unlike += ["rows"] if not unlike and dict(between.runs) != dict(runs) else []
+        if unlike:
+            raise ValueError(
+                f"between holds lines of other {', '.join(unlike)}; pass barriers to the same held-out runs, measured "
+                "alike, or leave it out"
+            )
+        return [line for line in between.lines if line.group == "pair"]
 
     def read_means(self, name: str) -> EndMeans:
         """What a held-out run does, as saved."""
@@ -156,7 +184,7 @@ class StarLines:
         return {
             "align": "none" if align is None else align.describe(),
             "norm": self.norm.describe(),
-            "held_out": list(self.held_out),
+            "held_out": {name: hash_weights(model) for name, model in self.held_out.items()},
             "sources": list(self.sources),
             "splits": list(self.asked.suite),
             **self.evaluator.settings,
@@ -177,28 +205,27 @@ class StarLines:
         if align is None or self.symmetry is None:
             return self.points[b]
         modules = {STAR: asked.model, **self.held_out, **self.sources}
-        found = match_units(
-            modules[a], modules[b], align, self.symmetry, asked.seed, asked.compute.without_progress()
-        )
-        self.notes += [f"{a} to {b}: {note}" for note in note_same_rows(found, align, asked.suite).notes]
-        moved = point_of(found.model)
-        moved = Point(moved.params, {**moved.buffers, **self._ignored(moved)}, self.points[b].origin)
+        pair = make_pair(modules[a], modules[b], self.symmetry, asked.seed, asked.compute.without_progress())
+        element = align.match(pair).element
+        own = self.points[b]
+        state = {name: own.buffers[name] if name in own.buffers else t for name, t in modules[b].state_dict().items()}
+        state = self.symmetry.apply(state, element)
+        buffers = {name: state[name] if name in state else tensor for name, tensor in own.buffers.items()}
+        moved = Point({name: state[name] for name in own.params}, buffers, own.origin)
         self.evaluator.take_for_same(moved, self.points[b])
         return moved
 
-    def _ignored(self, point: Point) -> dict[str, torch.Tensor]:
-        """The star's values of the buffers to be ignored."""
-        saved, ignore = self.evaluator.saved.buffers, self.asked.ignore
-        return {name: saved[name] for name in point.buffers if name in ignore or name.rpartition(".")[2] in ignore}
-
     def _prove_symmetry(self, align: AlignmentMethod) -> Symmetry:
         """What may be moved, proved on a held-out run."""
-        first, symmetry = next(iter(self.held_out.values())), self.asked.symmetry
-        if symmetry is None:
-            symmetry = symmetry_of(first, self.evaluator.example)
-        check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
-        verify_symmetry(symmetry, first, self.asked.seed)
-        return symmetry
+        first = next(iter(self.held_out.values()))
+        learned = align.optimised_on()
+        same = [] if learned is None else [s for s, rows in self.asked.suite.items() if share_known_rows(learned, rows)]
+        if same:
+            self.notes.append(
+                f"barriers are judged on rows on which the alignment was optimised, in {', '.join(same)}: they are too "
+                "low there; align on other rows"
+            )
+        return prove_star_symmetry(first, self.asked.symmetry, self.evaluator.example, self.asked.seed)
 
     def _read_points(self, models: Mapping[str, nn.Module]) -> dict[str, Point]:
         """The points of all networks, once each is the star's module with other parameters and statistics."""
@@ -215,9 +242,7 @@ class StarLines:
         return dict(zip(models, points, strict=True))
 
 
-def _check_runs(
-    held_out: Mapping[str, nn.Module], sources: Mapping[str, nn.Module], known: Mapping[str, str]
-) -> None:
+def _check_runs(held_out: Mapping[str, nn.Module], sources: Mapping[str, nn.Module], known: Mapping[str, str]) -> None:
     """Raise unless held-out runs are two or more different networks that are no sources, and sources are sources."""
     if len(held_out) < 2:
         raise ValueError(f"barriers need two held-out runs or more, got {len(held_out)}; hold out three for intervals")

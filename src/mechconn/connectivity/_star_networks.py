@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
-from mechconn.core import check_is, hash_content
+from mechconn.alignment import verify_symmetry
+from mechconn.core import Inputs, check_is, hash_content
 from mechconn.network import has_adapters, unwrap_module
+from mechconn.symmetry import Symmetry, symmetry_of
 
 
-def list_networks(
-    what: str, one: str, given: Mapping[str, nn.Module] | Sequence[nn.Module]
-) -> dict[str, nn.Module]:
+def list_networks(what: str, one: str, given: Mapping[str, nn.Module] | Sequence[nn.Module]) -> dict[str, nn.Module]:
     """Networks by name without wrappers; those in a row are called by `one` and their number.
 
     Raises:
@@ -39,3 +40,19 @@ def hash_weights(model: nn.Module) -> str:
     """SHA-256 of a network's parameters, by name, type, shape and bytes."""
     parts = ((name, tensor) for name, tensor in sorted(model.named_parameters()))
     return hash_content(part for pair in parts for part in pair)
+
+
+def prove_star_symmetry(model: nn.Module, symmetry: Symmetry | None, example: Inputs, seed: int) -> Symmetry:
+    """What may be moved around a star, proved on a network; by default permutations and signs of units.
+
+    Scales and linear maps are left out of the default: moved onto fresh weights, a network gets the scales of these.
+
+    Raises:
+        ValueError: it does not hold.
+    """
+    if symmetry is None:
+        found = symmetry_of(model, example)
+        symmetry = replace(found, actions=tuple(action for action in found.actions if action.kind == "sign"))
+    check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
+    verify_symmetry(symmetry, model, seed)
+    return symmetry

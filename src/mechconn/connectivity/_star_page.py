@@ -45,8 +45,10 @@ def write_star_headline(found: StarBarriers) -> str:
     parts += [f"farther on {_join(farther)}"] if farther else []
     if not parts:
         return "It is not shown that the star is nearer to held-out runs than these are to each other"
-    return f"The star is {', and '.join(parts)}; of the other splits nothing is shown" if _some_open(found) else (
-        f"The star is {', and '.join(parts)}"
+    return (
+        f"The star is {', and '.join(parts)}; of the other splits nothing is shown"
+        if _some_open(found)
+        else (f"The star is {', and '.join(parts)}")
     )
 
 
@@ -63,8 +65,10 @@ def write_star_findings(found: StarBarriers) -> Iterator[str]:
     for split in found.splits:
         star, runs, compared = found.mean(split, "held-out"), found.mean(split, "pair"), found.compare(split)
         ratio = "" if compared.ratio is None else f", {compared.ratio:.2f} of it"
-        between = "" if compared.judged_interval is None else (
-            f" (difference {compared.difference:.4g}, between {_between(compared.judged_interval)})"
+        between = (
+            ""
+            if compared.judged_interval is None
+            else (f" (difference {compared.difference:.4g}, between {_between(compared.judged_interval)})")
         )
         yield (
             f"On {split} the mean barrier is {runs.mean:.4g} between held-out runs and {star.mean:.4g} from the star "
@@ -82,9 +86,7 @@ def _between(interval: tuple[float, float]) -> str:
 def _describe_own(found: StarBarriers) -> Iterator[str]:
     """Splits on which the star's loss is above that of every held-out run: there it is no solution like them."""
     worse = [
-        split
-        for split, own in found.star.items()
-        if own.loss > max(run.loss[split] for run in found.runs.values())
+        split for split, own in found.star.items() if own.loss > max(run.loss[split] for run in found.runs.values())
     ]
     if worse:
         yield (
@@ -192,9 +194,7 @@ def _make_range_cell(values: Sequence[float], scale: float, form: str) -> Cell:
 def draw_star_barriers(found: StarBarriers, ax: Axes | None = None) -> Figure:
     """Mean barriers on every split, a mark for each group."""
     splits = found.splits
-    series = {
-        GROUP_NAMES[group]: [_mark(found.mean(split, group)) for split in splits] for group in found.groups
-    }
+    series = {GROUP_NAMES[group]: [_mark(found.mean(split, group)) for split in splits] for group in found.groups}
     names = [abbreviate_split(split) for split in splits]
     return draw_marks(names, series, f"mean barrier ({found.unit})", "split", ax)
 
