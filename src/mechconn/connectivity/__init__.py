@@ -42,3 +42,4 @@ from mechconn.connectivity._star_barriers import BarrierSummary as BarrierSummar
 from mechconn.connectivity._star_barriers import StarBarriers as StarBarriers
 from mechconn.connectivity._star_barriers import StarComparison as StarComparison
 from mechconn.connectivity._star_fit import StarFit as StarFit
+from mechconn.connectivity._star_page import make_star_table as make_star_table

@@ -141,10 +141,11 @@ class StarLines:
 
     def walk(self, runs: Mapping[str, EndMeans]) -> list[StarLine]:
         """Every line, in the order of the groups; `runs` says what the held-out runs do."""
-        asked: list[tuple[LineGroup, str, str]] = [("held-out", STAR, name) for name in self.held_out]
-        asked += [("source", STAR, name) for name in self.sources]
         between = self._take_pairs(runs)
-        asked += [] if between else [("pair", a, b) for a, b in combinations(self.held_out, 2)]
+        asked = list[tuple[LineGroup, str, str]]()
+        asked.extend(("held-out", STAR, name) for name in self.held_out)
+        asked.extend(("source", STAR, name) for name in self.sources)
+        asked.extend(("pair", a, b) for a, b in combinations(self.held_out, 2) if not between)
         found = list[StarLine]()
         for number, (group, a, b) in enumerate(asked, start=1):
             found.append(self._walk_line(group, a, b))

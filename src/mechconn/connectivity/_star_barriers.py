@@ -42,7 +42,7 @@ from mechconn.connectivity._star_page import (
     write_star_findings,
     write_star_headline,
 )
-from mechconn.core import Environment, check_choice
+from mechconn.core import Environment, check_choice, check_count
 from mechconn.losses import find_loss_unit
 from mechconn.plotting import Header, Result, Section
 from mechconn.stats import LEAST_UNITS, Interval, delete_one_means, delete_one_pair_means, jackknife_interval
@@ -208,8 +208,13 @@ class StarBarriers(Result, kind="star_barriers"):
         interval = jackknife_interval(estimate, self._deleted(found, group)) if group != "source" else None
         return BarrierSummary(estimate, min(values), max(values), len(values), interval)
 
-    def compare(self, split: str, on: str | None = None) -> StarComparison:
+    def compare(self, split: str, on: str | None = None, claims: int | None = None) -> StarComparison:
         """Whether the star is nearer to held-out runs than these are to each other; see the module.
+
+        Args:
+            split: where.
+            on: "loss" or "accuracy"; default: what `self.on` says.
+            claims: how many such verdicts hold together with 95 %; default: one on each split.
 
         Raises:
             ValueError: as `heights`.
@@ -219,8 +224,8 @@ class StarBarriers(Result, kind="star_barriers"):
         difference = means[0] - means[1] if all(map(math.isfinite, means)) else math.nan
         both = zip(self._deleted(star, "held-out"), self._deleted(runs, "pair"), strict=True)
         deleted = [near - far for near, far in both]
-        claims = 1.0 - (1.0 - CONFIDENCE) / len(self.splits)
-        interval, judged = (jackknife_interval(difference, deleted, level) for level in (CONFIDENCE, claims))
+        each = 1.0 - (1.0 - CONFIDENCE) / (len(self.splits) if claims is None else check_count("claims", claims))
+        interval, judged = (jackknife_interval(difference, deleted, level) for level in (CONFIDENCE, each))
         ratio = means[0] / means[1] if 0.0 < means[1] < math.inf and math.isfinite(means[0]) else None
         return StarComparison(difference, interval, judged, ratio, _judge(judged))
 
