@@ -23,9 +23,9 @@ def squared(outputs: Tensor, y: Tensor) -> Tensor:
 
 
 def linear(weight: Tensor) -> nn.Module:
-    model = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
+    model = build(lambda: nn.Linear(weight.shape[1], weight.shape[0], bias=False))
     with torch.no_grad():
-        model.weight.copy_(weight)
+        model.get_parameter("weight").copy_(weight)
     return model
 
 

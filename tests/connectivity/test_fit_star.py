@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import kstest
-from torch import Tensor, nn
+from torch import nn
 
 import mechconn as mc
 from connectivity.star_nets import DATA, fit, linear, permuted, solve_star, squared, trained
 from mechconn.connectivity._star_fit import draw_place, draw_source
+from mechconn.connectivity._star_networks import hash_weights
 from stopping import Counting, StoppedError
-from texts import Transformer
+from texts import LENGTH, Transformer
 from zoo import Shared, Tied, build, dropout_mlp, images, mlp, norm_conv, norm_mlp, rows, split
 
 NORM = mc.Reestimate(DATA)
@@ -27,19 +28,18 @@ TARGET = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
 SOURCES = [TARGET + torch.tensor([shift], dtype=torch.float64) for shift in ([1.0, 0, 2], [0, -1.5, 1], [0.5, 0, 0])]
 
 
-@pytest.mark.parametrize("own_loss", [0.0, 0.5])
-@pytest.mark.parametrize("law", ["uniform", "beta", "half"])
+@pytest.mark.parametrize(("law", "own_loss"), [("uniform", 0.0), ("beta", 0.0), ("half", 0.0), ("uniform", 0.5)])
 def test_a_star_of_quadratics_lies_where_its_closed_form_says(law: Any, own_loss: float) -> None:
     """Orthonormal inputs, so that the loss is |theta - target|^2 / 3; steps that fall to zero leave little noise."""
     eye = torch.eye(3, dtype=torch.float64)
-    data = (eye.repeat(200, 1), (eye @ TARGET.T).repeat(200, 1))
+    data = (eye.repeat(100, 1), (eye @ TARGET.T).repeat(100, 1))
     method = mc.StarFit(
-        epochs=60, batch_size=3, lr=0.05, momentum=0.0, weight_decay=0.0, t=law, realign=False, own_loss=own_loss
+        epochs=15, batch_size=3, lr=0.2, momentum=0.0, weight_decay=0.0, t=law, realign=False, own_loss=own_loss
     )
     star = mc.fit_star(linear(torch.zeros(1, 3)), list(map(linear, SOURCES)), method, data, loss=squared)
     expected = solve_star(law, TARGET, SOURCES, own_loss)
-    # 12,000 draws of t and n: their noise is about 0.02.
-    torch.testing.assert_close(star.model.get_parameter("weight").detach(), expected, atol=0.06, rtol=0)
+    # 1,500 draws of t and n, of which the last steps still have some noise.
+    torch.testing.assert_close(star.model.get_parameter("weight").detach(), expected, atol=0.12, rtol=0)
     assert (expected - torch.stack(SOURCES).mean(0)).abs().max() > 0.3
 
 
@@ -63,8 +63,6 @@ def test_a_step_is_sgd_by_hand(factory: Any) -> None:
     batches, method = split(rows(25), [9, 9, 7]), fit(realign=False, own_loss=0.25, momentum=0.8, weight_decay=0.01)
     sources = [build(factory, seed) for seed in (1, 2, 3)]
     star = mc.fit_star(build(factory), sources, method, batches, norm=NORM, seed=5)
-    from mechconn.connectivity._star_networks import hash_weights
-
     ordered = sorted(sources, key=hash_weights)
     theta = build(factory).train()
     velocity = {name: torch.zeros_like(p) for name, p in theta.named_parameters()}
@@ -93,20 +91,30 @@ def test_a_step_is_sgd_by_hand(factory: Any) -> None:
         torch.testing.assert_close(star.model.get_parameter(name), p, rtol=1e-9, atol=1e-9)
 
 
-def test_copies_of_one_network_draw_the_star_back_to_it() -> None:
-    """Realigned, all sources are one network, and the star started near it stays joined to it; as they are, not."""
+def test_copies_of_one_network_are_one_source_where_they_are_realigned() -> None:
+    """Started at the network, the star stays joined to every copy, seen or not; as they are, it is far from them."""
     model = trained(3)
-    sources, method = permuted(model, 6), fit(epochs=40, lr=0.02)
-    gaps = {}
+    copies = permuted(model, 8)
+    suite, found = mc.Suite({"rows": DATA}, reference="rows"), {}
     for realign in (True, False):
-        how = fit(epochs=40, lr=0.02, realign=realign)
-        star = mc.fit_star(model, sources, how, DATA)
-        suite = mc.Suite({"rows": DATA}, reference="rows")
-        found = star.barriers(permuted(model, 9)[6:], suite, sources=sources)
-        assert max(found.heights("rows", "pair").values()) < 1e-9
-        gaps[realign] = found.mean("rows", "held-out").mean
-    assert gaps[True] < 1e-3 < gaps[False] or gaps[True] < gaps[False] / 10
-    assert method.realign
+        star = mc.fit_star(model, copies[:5], fit(epochs=10, lr=0.02, weight_decay=0.0, realign=realign), DATA)
+        found[realign] = star.barriers(copies[5:], suite, sources=copies[:5])
+        assert max(found[realign].heights("rows", "pair").values()) < 1e-9  # three copies of one network
+        assert (star.symmetry is not None) == realign
+    assert max(found[True].heights("rows", "held-out").values()) < 1e-3
+    assert max(found[True].heights("rows", "source").values()) < 1e-3
+    one = fit_onto(model, realign=True)
+    for copied in copies[1:]:  # the copies are one source, to the rounding of their sums
+        other = fit_onto(model, copied, realign=True)
+        for name, p in one.named_parameters():
+            torch.testing.assert_close(p, other.get_parameter(name), rtol=1e-9, atol=1e-9)
+    plain = fit_onto(model, copies[1], realign=False)
+    assert not torch.allclose(plain.get_parameter("0.weight"), one.get_parameter("0.weight"), atol=1e-3)
+
+
+def fit_onto(model: nn.Module, source: nn.Module | None = None, **how: Any) -> nn.Module:
+    """A star from fresh weights of one source, the model itself unless another is given."""
+    return mc.fit_star(build(mlp, 9), [model if source is None else source], fit(**how), DATA).model
 
 
 # ---------------------------------------------------------------- what it takes
@@ -120,10 +128,10 @@ def check_same(a: nn.Module, b: nn.Module) -> None:
 def test_the_order_of_the_sources_changes_nothing() -> None:
     sources = {name: build(mlp, seed) for seed, name in enumerate("abc", 1)}
     one = mc.fit_star(build(mlp), sources, fit(), DATA)
-    other = mc.fit_star(build(mlp), list(reversed(sources.values())), fit(), DATA)
+    other = mc.fit_star(build(mlp), list(sources.values())[::-1], fit(), DATA)
     check_same(one.model, other.model)
     assert list(one.sources) == ["a", "b", "c"] and list(other.sources) == ["source 0", "source 1", "source 2"]
-    assert list(one.sources.values()) == list(reversed(other.sources.values()))
+    assert list(one.sources.values()) == list(other.sources.values())[::-1]
 
 
 @pytest.mark.parametrize("realign", [True, False])
@@ -184,11 +192,6 @@ def test_a_convnet_and_a_transformer() -> None:
     star = mc.fit_star(build(norm_conv), [build(norm_conv, s) for s in (1, 2)], fit(), data, norm=mc.Reestimate(data))
     assert star.model(data[0]).shape == (16, 3)
     draw = torch.Generator().manual_seed(0)
-    tokens = {
-        "input_ids": torch.randint(0, 9, (16, 12), generator=draw), "attention_mask": torch.ones(16, 12, dtype=torch.int64)
-    }  # fmt: skip
-    from texts import LENGTH
-
     tokens = {
         "input_ids": torch.randint(0, 9, (16, LENGTH), generator=draw),
         "attention_mask": torch.ones(16, LENGTH, dtype=torch.int64),
@@ -265,11 +268,11 @@ def test_a_symmetry_that_does_not_hold_is_refused() -> None:
     model = build(mlp, 1)
     symmetry = mc.symmetry_of(model, DATA[0][:2])
     wrong = symmetry.with_axes({"0.bias": [5]})
-    with pytest.raises(ValueError, match="does not"):
+    with pytest.raises(ValueError, match="changes the model's outputs"):
         mc.fit_star(build(mlp), [model], fit(), DATA, symmetry=wrong)
 
 
-def identity(x: Tensor) -> Tensor:
+def identity(x: Any) -> Any:
     return x
 
 

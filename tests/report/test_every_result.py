@@ -23,7 +23,7 @@ from torch import nn
 
 import mechconn as mc
 from mechconn.core import Record
-from mechconn.paper import Numbers, ReluResult, compare_runs
+from mechconn.paper import Numbers, ReluResult, StarCell, StarSummary, compare_runs
 from page import Page
 from run_records import fig4_record, fig13_record, quickstart_record, table1_record
 from theory.nets import readers
@@ -58,6 +58,22 @@ def relearned() -> mc.Result:
     return mc.measure_relearning(
         [A, B], protocol, rows(24, 5), SUITE, split="no_cue", control=C, others={"<other>": build(norm_mlp, 3)}
     )
+
+
+def star() -> mc.FittedStar:
+    return mc.fit_star(A, {"<a>": B, "b": C}, mc.StarFit(epochs=2, batch_size=12, lr=0.01), DATA, norm=NORM)
+
+
+def star_barriers() -> mc.StarBarriers:
+    runs = {f"<{seed}>": build(norm_mlp, seed).eval() for seed in (3, 4, 5)}
+    return star().barriers(runs, SUITE, sources=[B], ts=3, norm=NORM)
+
+
+def star_cell() -> StarCell:
+    found = star_barriers()
+    runs = {name: mc.measure_invariance(model, SUITE) for name, model in {"run": A, "star, realigned": B}.items()}
+    runs["star, as they are"] = runs["star, realigned"]
+    return StarCell("<digits>", 0.8, 0, 4, {"realigned": found, "as they are": found}, runs)
 
 
 def shown_by_theory() -> mc.Result:
@@ -113,6 +129,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     ),
     "trained": lambda: mc.train(A, DATA, mc.Training(epochs=2, batch_size=12, milestones=()), validation=rows(9, 4)),
     "fitted_path": lambda: mc.fit_path(A, A, B, mc.BezierFit(epochs=2), DATA, label="some rows"),
+    "fitted_star": lambda: star(),
+    "star_barriers": star_barriers,
     "evidence": shown_by_theory,
     # A run takes minutes: these are records of runs that were made up by hand, and their parts.
     "run": table1_record,
@@ -120,10 +138,12 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "cue_cell": lambda: fig4_record().cue_results[0],
     "fig13": lambda: cast(mc.Result, fig13_record().summary),
     "relu_cell": lambda: ReluResult.from_dict(RELU_CELL),
+    "star": lambda: StarSummary((star_cell(),)),
+    "star_cell": lambda: star_cell(),
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""
-WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "numbers"}
+WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "star_cell", "numbers"}
 each_kind = pytest.mark.parametrize("kind", MAKERS)
 
 

@@ -222,7 +222,7 @@ class StarBarriers(Result, kind="star_barriers"):
         star, runs = (self.heights(split, group, on) for group in ("held-out", "pair"))
         means = fmean(star.values()), fmean(runs.values())
         difference = means[0] - means[1] if all(map(math.isfinite, means)) else math.nan
-        both = zip(self._deleted(star, "held-out"), self._deleted(runs, "pair"), strict=True)
+        both = zip(self._deleted(star, "held-out"), self._deleted(runs, "pair"), strict=False)  # none if not finite
         deleted = [near - far for near, far in both]
         each = 1.0 - (1.0 - CONFIDENCE) / (len(self.splits) if claims is None else check_count("claims", claims))
         interval, judged = (jackknife_interval(difference, deleted, level) for level in (CONFIDENCE, each))
