@@ -35,6 +35,7 @@ PAGES = (
     "relearning",
     "reliances",
     "results",
+    "star",
     "symmetries",
 )
 """Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""

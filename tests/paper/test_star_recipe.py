@@ -21,8 +21,13 @@ def make_plan(store: Path, *changes: str) -> RunPlan:
 
 
 @pytest.fixture(scope="module")
-def record(tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
-    return run_plan(make_plan(tmp_path_factory.mktemp("store")))
+def plan(tmp_path_factory: pytest.TempPathFactory) -> RunPlan:
+    return make_plan(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def record(plan: RunPlan) -> RunRecord:
+    return run_plan(plan)
 
 
 def test_every_cell_has_both_stars_and_lines_between_runs_once(record: RunRecord) -> None:
@@ -54,11 +59,11 @@ def test_the_summary_judges_all_rows_together(record: RunRecord) -> None:
     assert len(shown.tables[0].rows) == 20 and len(shown.figures) == 5
 
 
-def test_a_run_is_found_again_without_a_step(record: RunRecord, tmp_path: Path) -> None:
-    plan = make_plan(tmp_path)
-    first, second = run_plan(plan), run_plan(plan)
-    assert first.summary is not None and second.summary is not None
-    assert first.summary.to_dict() == second.summary.to_dict()
+def test_a_run_is_found_again_without_a_step(plan: RunPlan, record: RunRecord) -> None:
+    again = run_plan(plan)
+    assert record.summary is not None and again.summary is not None
+    assert record.summary.to_dict() == again.summary.to_dict()
+    assert [cell.result.to_dict() for cell in again.cells] == [cell.result.to_dict() for cell in record.cells]
 
 
 def test_the_published_widths_stand_at_the_larger_scales() -> None:

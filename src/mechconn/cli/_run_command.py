@@ -55,7 +55,7 @@ def run(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="quickstart, fig4, fig5, table1, table3, table4, fig13, package.module:Class of your own, or a file "
+            help="quickstart, fig4, fig5, table1, table3, table4, fig13, star, package.module:Class of your own, or a file "
             "(.toml, .json)."
         ),
     ],

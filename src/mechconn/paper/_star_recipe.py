@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from mechconn.connectivity import FittedStar, StarBarriers, StarFit, fit_star
 from mechconn.core import CommaSeparated, Compute, check_distinct, derive_seed
@@ -45,9 +45,14 @@ class StarSettings(Settings):
     fit: PlainStarFit = StarFit()
     margin: Annotated[float, Field(gt=0)] = 0.05
 
+    @field_validator("widths")
+    @classmethod
+    def _distinct_widths(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        check_distinct(values)
+        return values
+
     @model_validator(mode="after")
     def _refuse_others(self) -> StarSettings:
-        check_distinct(self.widths)
         for name, use in (("network", "networks are perceptrons"), ("width", "set widths"), ("tolerance", "none")):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} has no effect in this recipe ({use}); leave it out")
