@@ -63,7 +63,7 @@ def test_a_run_is_found_again_without_a_step(plan: RunPlan, record: RunRecord) -
     again = run_plan(plan)
     assert record.summary is not None and again.summary is not None
     assert record.summary.to_dict() == again.summary.to_dict()
-    assert [cell.result.to_dict() for cell in again.cells] == [cell.result.to_dict() for cell in record.cells]
+    assert [cell.result for cell in again.cells] == [cell.result for cell in record.cells]
 
 
 def test_the_published_widths_stand_at_the_larger_scales() -> None:

@@ -143,7 +143,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""
-WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "star_cell", "numbers"}
+WITHOUT_PICTURE = {"evidence", "folded", "run_differences", "relu_cell", "numbers"}
 each_kind = pytest.mark.parametrize("kind", MAKERS)
 
 

@@ -55,8 +55,8 @@ def run(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="quickstart, fig4, fig5, table1, table3, table4, fig13, star, package.module:Class of your own, or a file "
-            "(.toml, .json)."
+            help="quickstart, fig4, fig5, table1, table3, table4, fig13, star, package.module:Class of your own, or a "
+            "file (.toml, .json)."
         ),
     ],
     scale: Annotated[

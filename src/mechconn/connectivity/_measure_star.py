@@ -91,7 +91,7 @@ def measure_star(asked: StarProblem, on: str, fit: Mapping[str, Any]) -> StarBar
         reference=asked.suite.reference,
         interventions=asked.suite.interventions,
         on=on,
-        settings={**lines.describe(), "fit": dict(fit)},
+        settings=to_plain({**lines.describe(), "fit": dict(fit)}),
         notes=notes,
         seconds=time.perf_counter() - started,
         environment=read_environment(str(lines.evaluator.network.device)),

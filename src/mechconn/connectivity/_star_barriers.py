@@ -134,7 +134,7 @@ class StarComparison:
     verdict: StarVerdict
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, repr=False)
 class StarBarriers(Result, kind="star_barriers"):
     """Barriers from a star to held-out runs, to sources, and between held-out runs, on every split.
 

@@ -64,6 +64,10 @@ class StarCell(RunPart, kind="star_cell"):
         ]
         return [*shown, self._make_reliance_section()]
 
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the mean barriers around the first star on every split."""
+        return next(iter(self.barriers.values())).plot(ax=ax)
+
     def _make_reliance_section(self) -> Section:
         """The effects of the interventions on the stars, and their range over held-out runs."""
         stars = {name: found for name, found in self.invariance.items() if name.startswith("star, ")}
