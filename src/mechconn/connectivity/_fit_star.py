@@ -108,14 +108,14 @@ def fit_star(
         FloatingPointError: the loss became infinite or NaN; the step is named, and the last good checkpoint stays.
 
     Example:
-        One weight, whose output must be 1, and sources at 0 and 4. E_t[((1 - t) theta + t theta_n - 1)^2] is least at
-        theta = (E[1 - t] - E[t (1 - t)] E[theta_n]) / E[(1 - t)^2] = (1 / 2 - 2 / 6) / (1 / 3) = 0.5.
+        One weight, whose output must be 1, and a source at 2. E_t[((1 - t) theta + 2 t - 1)^2] is least at
+        theta = (E[1 - t] - 2 E[t (1 - t)]) / E[(1 - t)^2] = (1 / 2 - 2 / 6) / (1 / 3) = 0.5.
 
-        >>> one = [nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(3)]
-        >>> for model, weight in zip(one, (9.0, 0.0, 4.0)):
+        >>> one = [nn.Linear(1, 1, bias=False).requires_grad_(False) for _ in range(2)]
+        >>> for model, weight in zip(one, (9.0, 2.0)):
         ...     _ = model.weight.fill_(weight)
         >>> data = (torch.ones(800, 1), torch.ones(800))
-        >>> how = StarFit(epochs=40, batch_size=8, lr=0.1, weight_decay=0.0, realign=False)
+        >>> how = StarFit(epochs=20, batch_size=8, lr=0.02, weight_decay=0.0, realign=False)
         >>> squared = lambda outputs, y: (outputs[:, 0] - y).square()
         >>> star = fit_star(one[0].requires_grad_(True), one[1:], how, data, loss=squared)
         >>> round(star.model.weight.item(), 1)
