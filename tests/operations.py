@@ -130,6 +130,26 @@ def moved(model: nn.Module) -> nn.Module:
     return mc.with_parameters(model, beside(model)[1])
 
 
+def starred(model: nn.Module, data: Any, **settings: Any) -> mc.FittedStar:
+    """A star that starts at the model, of the model and a network beside it."""
+    how = mc.StarFit(epochs=2, batch_size=8, lr=0.01, **settings)
+    sources = {"one": model, "two": moved(model)}
+    matching, symmetry = mc.WeightMatching(restarts=1), by_hand(model)
+    return mc.fit_star(model, sources, how, data, align=matching, symmetry=symmetry, norm=mc.Reestimate(data))
+
+
+def starred_barriers(model: nn.Module, data: Any) -> object:
+    """A star of a network beside the model, which is a held-out run."""
+    runs = [mc.with_parameters(model, point) for point in beside(model, 5)[1:]]
+    how = mc.StarFit(epochs=1, batch_size=8, lr=0.01, realign=False)
+    star = mc.fit_star(runs[0], runs[:1], how, data, norm=mc.Reestimate(data))
+    matching, suite = mc.WeightMatching(restarts=1), mc.Suite({"cue": data})
+    return star.barriers(
+        [model, *runs[1:]], suite, sources=runs[:1], align=matching, symmetry=by_hand(model), ts=3,
+        norm=mc.Reestimate(data),
+    )  # fmt: skip
+
+
 def behind_a_norm(model: nn.Module) -> nn.Module:
     """The model with a norm behind it whose gain can be folded."""
     with isolate_rng(0, "behind a norm"):
@@ -293,6 +313,9 @@ READING: dict[str, Operation] = {
     "evaluate_plane": lambda model, data: mc.evaluate_plane(
         model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
     ),
+    "fit_star": lambda model, data: starred(model, data),
+    "fit_star, as they are": lambda model, data: starred(model, data, realign=False, own_loss=0.5),
+    "FittedStar.barriers": starred_barriers,
     "model_at": lambda model, data: mc.model_at(model, mc.LinearPath(*beside(model)), 0.5, norm=mc.Reestimate(data)),
     **{f"fit_path, {name}": fitting(method) for name, method in PATH_FITS.items()},
     "fit_path, reduced precision": fitting(PATH_FITS["BezierFit"], compute=mc.Compute(precision="auto")),

@@ -131,7 +131,7 @@ def test_the_global_generators_say_nothing(name: str) -> None:
 
 
 def numbers(result: Any) -> Iterator[float]:
-    if isinstance(result, mc.Trained | nn.Module):
+    if isinstance(result, mc.Trained | mc.FittedStar | nn.Module):
         model = result if isinstance(result, nn.Module) else result.model
         for tensor in model.state_dict().values():
             yield from tensor.flatten().tolist()
@@ -141,6 +141,8 @@ def numbers(result: Any) -> Iterator[float]:
     elif isinstance(result, mc.Profile | mc.BlockProfiles | mc.Plane):
         profiles = result.values() if isinstance(result, mc.BlockProfiles) else [result]
         yield from torch.tensor([list(profile.loss.values()) for profile in profiles]).flatten().tolist()
+    elif isinstance(result, mc.StarBarriers):
+        yield from (value for line in result.lines for values in line.loss.values() for value in values)
     elif isinstance(result, mc.GroupAccuracies):
         yield from [result.mean, *(group.accuracy for group in result.values())]
     else:

@@ -27,6 +27,8 @@ from mechconn.paper import (
     ArithmeticResult,
     Numbers,
     ReluResult,
+    StarCell,
+    StarSummary,
     compare_runs,
     summarise_arithmetic,
     summarise_transplants,
@@ -92,6 +94,22 @@ def arithmetic_cell(seed: int = 0) -> ArithmeticResult:
         draws=1,
     )
     return ArithmeticResult("<digits>", 0.8, seed, {"plus clean": found}, {"theta_C": cast(mc.Relearned, relearned())})
+
+
+def star() -> mc.FittedStar:
+    return mc.fit_star(A, {"<a>": B, "b": C}, mc.StarFit(epochs=2, batch_size=12, lr=0.01), DATA, norm=NORM)
+
+
+def star_barriers() -> mc.StarBarriers:
+    runs = {f"<{seed}>": build(norm_mlp, seed).eval() for seed in (3, 4, 5)}
+    return star().barriers(runs, SUITE, sources=[B], ts=3, norm=NORM)
+
+
+def star_cell() -> StarCell:
+    found = star_barriers()
+    runs = {name: mc.measure_invariance(model, SUITE) for name, model in {"run": A, "star, realigned": B}.items()}
+    runs["star, as they are"] = runs["star, realigned"]
+    return StarCell("<digits>", 0.8, 0, 4, {"realigned": found, "as they are": found}, runs)
 
 
 def shown_by_theory() -> mc.Result:
@@ -162,6 +180,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     ),
     "trained": lambda: mc.train(A, DATA, mc.Training(epochs=2, batch_size=12, milestones=()), validation=rows(9, 4)),
     "fitted_path": lambda: mc.fit_path(A, A, B, mc.BezierFit(epochs=2), DATA, label="some rows"),
+    "fitted_star": lambda: star(),
+    "star_barriers": star_barriers,
     "evidence": shown_by_theory,
     # A run takes minutes: these are records of runs that were made up by hand, and their parts.
     "run": table1_record,
@@ -171,6 +191,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "relu_cell": lambda: ReluResult.from_dict(RELU_CELL),
     "transplant_cell": lambda: transplant_results()[0],
     "transplant_run": lambda: summarise_transplants(transplant_results(), 0.5),
+    "star": lambda: StarSummary((star_cell(),)),
+    "star_cell": lambda: star_cell(),
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""

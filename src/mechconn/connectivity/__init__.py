@@ -17,6 +17,8 @@ from mechconn.connectivity._evaluate_path import evaluate_line as evaluate_line
 from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
 from mechconn.connectivity._evaluator import Evaluator as Evaluator
 from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
+from mechconn.connectivity._fit_star import fit_star as fit_star
+from mechconn.connectivity._fitted_star import FittedStar as FittedStar
 from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN
 from mechconn.connectivity._path_verdict import TOLERANCE as TOLERANCE
@@ -36,3 +38,8 @@ from mechconn.connectivity._row_clusters import shows_other_rows as shows_other_
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
+from mechconn.connectivity._star_barriers import BarrierSummary as BarrierSummary
+from mechconn.connectivity._star_barriers import StarBarriers as StarBarriers
+from mechconn.connectivity._star_barriers import StarComparison as StarComparison
+from mechconn.connectivity._star_fit import StarFit as StarFit
+from mechconn.connectivity._star_page import make_star_table as make_star_table

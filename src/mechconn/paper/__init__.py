@@ -50,6 +50,10 @@ from mechconn.paper._settings import PRESETS as PRESETS
 from mechconn.paper._settings import PathSettings as PathSettings
 from mechconn.paper._settings import Settings as Settings
 from mechconn.paper._settings import TuningSettings as TuningSettings
+from mechconn.paper._star_recipe import Star as Star
+from mechconn.paper._star_recipe import StarSettings as StarSettings
+from mechconn.paper._star_result import StarCell as StarCell
+from mechconn.paper._star_result import StarSummary as StarSummary
 from mechconn.paper._steps import ExperimentContext as ExperimentContext
 from mechconn.paper._transplant_recipe import TransplantRecipe as TransplantRecipe
 from mechconn.paper._transplant_results import TransplantResult as TransplantResult

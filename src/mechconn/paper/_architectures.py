@@ -17,7 +17,7 @@ class Architecture:
     """A network without its weights.
 
     Attributes:
-        name: small_convnet, vgg13, resnet18, or perceptron (one hidden layer, for inputs that are no images).
+        name: small_convnet, vgg13, resnet18, or perceptron (one hidden layer; inputs that are images are flattened).
         num_classes: outputs.
         shape: of one input.
         width: of small_convnet and the perceptron.
@@ -39,7 +39,8 @@ class Architecture:
 
     def _perceptron(self) -> nn.Module:
         hidden = nn.Linear(math.prod(self.shape), self.width)
-        return nn.Sequential(hidden, nn.ReLU(), nn.Linear(self.width, self.num_classes))
+        flat = [nn.Flatten()] if len(self.shape) > 1 else []
+        return nn.Sequential(*flat, hidden, nn.ReLU(), nn.Linear(self.width, self.num_classes))
 
     def build_with_state(self, state: Mapping[str, Tensor]) -> nn.Module:
         """The network with these weights and statistics, in evaluation mode."""

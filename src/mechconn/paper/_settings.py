@@ -87,6 +87,7 @@ PRESETS = {
     "cifar10": DataSettings(name="cifar10", source="cifar10"),
     "cifar100": DataSettings(name="cifar100", source="cifar100"),
     "dominoes": DataSettings(name="dominoes", source="cifar10", cue="dominoes"),
+    "fashion_mnist": DataSettings(name="fashion_mnist", source="fashion_mnist"),
 }
 
 
@@ -115,7 +116,8 @@ class Settings(Config):
     """What every recipe shares.
 
     Attributes:
-        datasets: what to train and test on; names (digits, planted, cifar10, cifar100, dominoes), folders, or tables.
+        datasets: what to train and test on; names (digits, planted, cifar10, cifar100, dominoes, fashion_mnist),
+            folders, or tables.
         proportions: shares of each class that carry the cue in training.
         seeds: of data, weights, order and counterfactuals; one cell each.
         rows: training samples; none takes all.

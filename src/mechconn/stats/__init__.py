@@ -26,5 +26,9 @@ from mechconn.stats._intervals import mean_interval as mean_interval
 from mechconn.stats._intervals import round_counts_safely as round_counts_safely
 from mechconn.stats._intervals import t_interval as t_interval
 from mechconn.stats._intervals import welch_interval as welch_interval
+from mechconn.stats._jackknife import LEAST_UNITS as LEAST_UNITS
+from mechconn.stats._jackknife import delete_one_means as delete_one_means
+from mechconn.stats._jackknife import delete_one_pair_means as delete_one_pair_means
+from mechconn.stats._jackknife import jackknife_interval as jackknife_interval
 from mechconn.stats._melded import MeldedBounds as MeldedBounds
 from mechconn.stats._melded import WeightedCount as WeightedCount

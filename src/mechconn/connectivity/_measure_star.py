@@ -1,0 +1,280 @@
+"""Measuring how near a star is to other networks: every line is aligned, then evaluated on every split."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from torch import nn
+
+from mechconn.alignment import (
+    AlignmentMethod,
+    check_finite_weights,
+    check_method,
+    make_pair,
+)
+from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
+from mechconn.connectivity._evaluator import Evaluator, compute_means
+from mechconn.connectivity._saved_ends import EndMeans
+from mechconn.connectivity._star_barriers import MEASURES as MEASURES
+from mechconn.connectivity._star_barriers import LineGroup, StarBarriers, StarLine, StarOnSplit
+from mechconn.connectivity._star_networks import hash_weights, list_networks, prove_star_symmetry
+from mechconn.core import (
+    Compute,
+    PerSampleLoss,
+    check_is,
+    log_warnings,
+    read_environment,
+    share_known_rows,
+    to_plain,
+)
+from mechconn.datasets import Suite
+from mechconn.network import (
+    Network,
+    NormPolicy,
+    Outcomes,
+    Point,
+    as_points,
+    check_joined,
+    resolve_norm,
+)
+from mechconn.paths import LinearPath
+from mechconn.stats import LEAST_UNITS, betting_interval, clopper_pearson, compute_moments, t_interval
+from mechconn.symmetry import Symmetry
+
+STAR = "star"
+
+
+@dataclass(frozen=True, eq=False)
+class StarProblem:
+    """What is asked of a star; see `FittedStar.barriers`.
+
+    Attributes:
+        known: name -> hash of the weights of every source of the fit.
+        between: barriers whose lines between the held-out runs are taken over.
+    """
+
+    model: nn.Module
+    held_out: Mapping[str, nn.Module] | Sequence[nn.Module]
+    sources: Mapping[str, nn.Module] | Sequence[nn.Module]
+    known: Mapping[str, str]
+    suite: Suite
+    align: AlignmentMethod | None
+    ts: int | Sequence[float]
+    norm: NormPolicy | None
+    symmetry: Symmetry | None
+    ignore: tuple[str, ...]
+    loss: PerSampleLoss
+    seed: int
+    compute: Compute
+    between: StarBarriers | None = None
+
+
+def measure_star(asked: StarProblem, on: str, fit: Mapping[str, Any]) -> StarBarriers:
+    """Every line from the star and between held-out runs, on every split; `fit` are the settings of the star."""
+    started = time.perf_counter()
+    lines = StarLines(asked)
+    runs = {name: lines.read_means(name) for name in lines.held_out}
+    found = lines.walk(runs)
+    own = {split: _describe_star(outcome) for split, outcome in lines.evaluator.outcomes().items()}
+    notes = tuple(dict.fromkeys(lines.notes))
+    log_warnings("star", notes)
+    result = StarBarriers(
+        ts=lines.grid,
+        lines=tuple(found),
+        star=own,
+        runs=runs,
+        samples={split: part.samples for split, part in own.items()},
+        reference=asked.suite.reference,
+        interventions=asked.suite.interventions,
+        on=on,
+        settings=to_plain({**lines.describe(), "fit": dict(fit)}),
+        notes=notes,
+        seconds=time.perf_counter() - started,
+        environment=read_environment(str(lines.evaluator.network.device)),
+    )
+    if not result.splits:
+        raise ValueError("no split of the suite has an accuracy under this loss; pass on='loss'")
+    return result
+
+
+@dataclass(eq=False)
+class StarLines:
+    """The lines around a star.
+
+    Attributes:
+        evaluator: of the star.
+        held_out: name -> held-out run.
+        sources: name -> source that is measured too.
+        points: name -> point of either.
+        notes: what came up.
+    """
+
+    asked: StarProblem
+    evaluator: Evaluator = field(init=False)
+    held_out: dict[str, nn.Module] = field(init=False)
+    sources: dict[str, nn.Module] = field(init=False)
+    points: dict[str, Point] = field(init=False)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        asked = self.asked
+        if asked.align is not None:
+            check_method(asked.align)
+        self.grid = check_grid(asked.ts)
+        self.held_out = list_networks("held_out", "run", asked.held_out)
+        self.sources = list_networks("sources", "source", asked.sources)
+        _check_runs(self.held_out, self.sources, asked.known)
+        self.evaluator = Evaluator(
+            asked.model, asked.suite, loss=asked.loss, seed=asked.seed, compute=asked.compute.without_progress()
+        )
+        self.norm = resolve_norm(asked.norm, self.evaluator.network)
+        self.points = self._read_points({**self.held_out, **self.sources})
+        self.symmetry = None if asked.align is None else self._prove_symmetry(asked.align)
+        if len(self.held_out) < LEAST_UNITS:
+            self.notes.append(
+                f"{len(self.held_out)} held-out runs give no interval, so no verdict; hold out {LEAST_UNITS} or more"
+            )
+
+    def walk(self, runs: Mapping[str, EndMeans]) -> list[StarLine]:
+        """Every line, in the order of the groups; `runs` says what the held-out runs do."""
+        between = self._take_pairs(runs)
+        asked = list[tuple[LineGroup, str, str]]()
+        asked.extend(("held-out", STAR, name) for name in self.held_out)
+        asked.extend(("source", STAR, name) for name in self.sources)
+        asked.extend(("pair", a, b) for a, b in combinations(self.held_out, 2) if not between)
+        found = list[StarLine]()
+        for number, (group, a, b) in enumerate(asked, start=1):
+            found.append(self._walk_line(group, a, b))
+            self.asked.compute.report("evaluating lines around the star", number, len(asked))
+        return [*found, *between]
+
+    def _take_pairs(self, runs: Mapping[str, EndMeans]) -> list[StarLine]:
+        """The lines between held-out runs where they were walked before.
+
+        Raises:
+            ValueError: they are of other runs, splits or settings.
+        """
+        between = self.asked.between
+        if between is None:
+            return []
+        check_is("between", between, StarBarriers, "; pass what barriers(...) gave for another star")
+        own, other = self.describe(), between.settings
+        unlike = [name for name in own if name != "sources" and to_plain(own[name]) != to_plain(other.get(name))]
+        unlike += ["ts"] if between.ts != self.grid else []
+        unlike += ["rows"] if not unlike and dict(between.runs) != dict(runs) else []
+        if unlike:
+            raise ValueError(
+                f"between holds lines of other {', '.join(unlike)}; pass barriers to the same held-out runs, measured "
+                "alike, or leave it out"
+            )
+        return [line for line in between.lines if line.group == "pair"]
+
+    def read_means(self, name: str) -> EndMeans:
+        """What a held-out run does, as saved."""
+        found = {split: compute_means(own) for split, own in self.evaluator.outcomes(self.points[name]).items()}
+        accuracy = {split: means["accuracy"] for split, means in found.items() if "accuracy" in means}
+        return EndMeans({split: means["loss"] for split, means in found.items()}, accuracy)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything needed to repeat it."""
+        align = self.asked.align
+        return {
+            "align": "none" if align is None else align.describe(),
+            "norm": self.norm.describe(),
+            "held_out": {name: hash_weights(model) for name, model in self.held_out.items()},
+            "sources": list(self.sources),
+            "splits": list(self.asked.suite),
+            **self.evaluator.settings,
+        }
+
+    def _walk_line(self, group: LineGroup, a: str, b: str) -> StarLine:
+        start = self.evaluator.saved if a == STAR else self.points[a]
+        end = self._move(a, b)
+        profile = evaluate_line(self.evaluator, LinearPath(start, end), self.grid, self.norm, False, lambda done: None)
+        self.notes += [f"{a} to {b}: {shift}" for shift in profile.shifted_ends()]
+        if end is not self.points[b]:
+            self.evaluator.forget(end)
+        return StarLine(group, a, b, profile.loss, profile.accuracy)
+
+    def _move(self, a: str, b: str) -> Point:
+        """The point of b with its units moved onto a's."""
+        asked, align = self.asked, self.asked.align
+        if align is None or self.symmetry is None:
+            return self.points[b]
+        modules = {STAR: asked.model, **self.held_out, **self.sources}
+        pair = make_pair(modules[a], modules[b], self.symmetry, asked.seed, asked.compute.without_progress())
+        element = align.match(pair).element
+        own = self.points[b]
+        state = {name: own.buffers[name] if name in own.buffers else t for name, t in modules[b].state_dict().items()}
+        state = self.symmetry.apply(state, element)
+        buffers = {name: state[name] if name in state else tensor for name, tensor in own.buffers.items()}
+        moved = Point({name: state[name] for name in own.params}, buffers, own.origin)
+        self.evaluator.take_for_same(moved, self.points[b])
+        return moved
+
+    def _prove_symmetry(self, align: AlignmentMethod) -> Symmetry:
+        """What may be moved, proved on a held-out run."""
+        first = next(iter(self.held_out.values()))
+        learned = align.optimised_on()
+        same = [] if learned is None else [s for s, rows in self.asked.suite.items() if share_known_rows(learned, rows)]
+        if same:
+            self.notes.append(
+                f"barriers are judged on rows on which the alignment was optimised, in {', '.join(same)}: they are too "
+                "low there; align on other rows"
+            )
+        return prove_star_symmetry(first, self.asked.symmetry, self.evaluator.example, self.asked.seed)
+
+    def _read_points(self, models: Mapping[str, nn.Module]) -> dict[str, Point]:
+        """The points of all networks, once each is the star's module with other parameters and statistics."""
+        ignore, evaluator = self.asked.ignore, self.evaluator
+        for name, model in models.items():
+            check_finite_weights(f"run {name!r}", model)
+        names = [f"run {name!r}" for name in models]
+        own, *points = as_points(["the star", *names], [self.asked.model, *models.values()], ignore)
+        for name, model, point in zip(names, models.values(), points, strict=True):
+            check_joined(
+                (self.asked.model, model), (evaluator.network, Network(model, evaluator.compute)), (own, point),
+                lambda: evaluator.example, ignore=ignore, names=("the star", name),
+            )  # fmt: skip
+        return dict(zip(models, points, strict=True))
+
+
+def _check_runs(held_out: Mapping[str, nn.Module], sources: Mapping[str, nn.Module], known: Mapping[str, str]) -> None:
+    """Raise unless held-out runs are two or more different networks that are no sources, and sources are sources."""
+    if len(held_out) < 2:
+        raise ValueError(f"barriers need two held-out runs or more, got {len(held_out)}; hold out three for intervals")
+    by_hash = {weights: name for name, weights in known.items()}
+    seen: dict[str, str] = {}
+    for name, model in held_out.items():
+        if name == STAR or name in sources:
+            raise ValueError(f"the held-out run {name!r} has the name of another network; rename it")
+        weights = hash_weights(model)
+        if weights in by_hash:
+            raise ValueError(
+                f"the held-out run {name!r} is the source {by_hash[weights]!r} of the star; hold out runs that it was "
+                "not fitted on"
+            )
+        if weights in seen:
+            raise ValueError(f"the held-out runs {seen[weights]!r} and {name!r} are one network; leave one out")
+        seen[weights] = name
+    for name, model in sources.items():
+        if hash_weights(model) not in by_hash:
+            raise ValueError(f"the source {name!r} is none of the networks that the star was fitted on; leave it out")
+
+
+def _describe_star(found: Outcomes) -> StarOnSplit:
+    """The star on one split, with intervals over its rows."""
+    rows = len(found.loss)
+    loss_interval = t_interval(compute_moments(found.loss.double())) if rows > 1 else None
+    if found.answers is None:
+        return StarOnSplit(found.mean_loss, loss_interval, None, None, rows)
+    right = found.correct
+    if found.answers.each == "rows":
+        interval = clopper_pearson(float(right.sum()), rows)
+    else:
+        interval = betting_interval(right.double().cpu().numpy(), (0.0, 1.0))
+    return StarOnSplit(found.mean_loss, loss_interval, found.accuracy, interval, rows)

@@ -1,0 +1,58 @@
+"""The networks around a star: by name, without wrappers, each known by the hash of its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import nn
+
+from mechconn.alignment import verify_symmetry
+from mechconn.core import Inputs, check_is, hash_content
+from mechconn.network import has_adapters, unwrap_module
+from mechconn.symmetry import Symmetry, symmetry_of
+
+
+def list_networks(what: str, one: str, given: Mapping[str, nn.Module] | Sequence[nn.Module]) -> dict[str, nn.Module]:
+    """Networks by name without wrappers; those in a row are called by `one` and their number.
+
+    Raises:
+        TypeError: no table or row of networks.
+        ValueError: a network with low-rank adapters, whose factors are not mixed.
+    """
+    if isinstance(given, nn.Module) or not isinstance(given, Mapping | Sequence):
+        raise TypeError(f"{what} must be networks, {{name: model, ...}} or [model, ...], got {type(given).__name__}")
+    named = given if isinstance(given, Mapping) else {f"{one} {number}": model for number, model in enumerate(given)}
+    found = {}
+    for name, model in named.items():
+        check_is(f"a name in {what}", name, str, "; write {name: model, ...}")
+        check_is(f"{what}[{name!r}]", model, nn.Module)
+        if has_adapters(model):
+            raise ValueError(
+                f"{what}[{name!r}] carries low-rank adapters, and points between factors are not points between the "
+                "networks; merge each adapter into its base (merge_and_unload) first"
+            )
+        found[name] = unwrap_module(model, f"{what}[{name!r}]")
+    return found
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 of a network's parameters, by name, type, shape and bytes."""
+    parts = ((name, tensor) for name, tensor in sorted(model.named_parameters()))
+    return hash_content(part for pair in parts for part in pair)
+
+
+def prove_star_symmetry(model: nn.Module, symmetry: Symmetry | None, example: Inputs, seed: int) -> Symmetry:
+    """What may be moved around a star, proved on a network; by default permutations and signs of units.
+
+    Scales and linear maps are left out of the default: moved onto fresh weights, a network gets the scales of these.
+
+    Raises:
+        ValueError: it does not hold.
+    """
+    if symmetry is None:
+        found = symmetry_of(model, example)
+        symmetry = replace(found, actions=tuple(action for action in found.actions if action.kind == "sign"))
+    check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
+    verify_symmetry(symmetry, model, seed)
+    return symmetry

@@ -1,0 +1,258 @@
+"""What the star recipe gives: the barriers around two stars at one width, and at every width together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from mechconn.connectivity import StarBarriers
+from mechconn.core import abbreviate_split
+from mechconn.mechanisms import Invariance
+from mechconn.paper._run_part import RunPart
+from mechconn.plotting import Cell, Drawing, Mark, Section, Table, draw_marks, format_interval
+
+if TYPE_CHECKING:
+    from mechconn.connectivity import BarrierSummary, StarComparison
+    from mechconn.plotting import Axes, Figure
+
+StarVariant = Literal["realigned", "as they are"]
+ALIGNED: tuple[StarVariant, ...] = ("realigned", "as they are")
+STYLES = {"nearer": "holds", "farther": "does-not-hold", "not shown": ""}
+ACCURACY_FORM = ".1f"
+
+
+@dataclass(frozen=True, repr=False)
+class StarCell(RunPart, kind="star_cell"):
+    """Two stars of one width, with sources realigned each epoch and as they are, and the runs around them.
+
+    Attributes:
+        dataset: how results call the data.
+        proportion: share of each class that carries the cue in training.
+        seed: of the data, and what the seeds of all runs are derived from.
+        width: hidden units.
+        barriers: how sources were taken -> the barriers around that star; those between runs are the same in both.
+        invariance: held-out runs and "star, realigned", "star, as they are" -> what each relies on.
+    """
+
+    dataset: str
+    proportion: float
+    seed: int
+    width: int
+    barriers: Mapping[StarVariant, StarBarriers]
+    invariance: Mapping[str, Invariance]
+
+    @property
+    def place(self) -> str:
+        """Where it stands, but for the width."""
+        return f"{self.dataset}, {100 * self.proportion:g}\N{NO-BREAK SPACE}% with the cue, seed {self.seed}"
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per star and line, as the barriers have them."""
+        front = {"dataset": self.dataset, "proportion": self.proportion, "seed": self.seed, "width": self.width}
+        return [
+            {**front, "sources": variant, **row} for variant, found in self.barriers.items() for row in found.rows()
+        ]
+
+    def sections(self) -> list[Section]:
+        """What the barriers of each star show, and what stars and runs rely on."""
+        shown = [
+            replace(part, title=f"Sources {variant}: {part.title[0].lower()}{part.title[1:]}")
+            for variant, found in self.barriers.items()
+            for part in found.sections()
+        ]
+        return [*shown, self._make_reliance_section()]
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: the mean barriers around the first star on every split."""
+        return next(iter(self.barriers.values())).plot(ax=ax)
+
+    def _make_reliance_section(self) -> Section:
+        """The effects of the interventions on the stars, and their range over held-out runs."""
+        stars = {name: found for name, found in self.invariance.items() if name.startswith("star, ")}
+        runs = [found for name, found in self.invariance.items() if name not in stars]
+        rows = []
+        for split in runs[0].interventions:
+            effects = [100 * run[split].effect for run in runs]
+            verdicts = [run[split].verdict for run in runs]
+            cells = [Cell(f"{100 * found[split].effect:+.1f}", f"{found[split].verdict}") for found in stars.values()]
+            said = ", ".join(f"{verdicts.count(one)} {one}" for one in dict.fromkeys(verdicts))
+            rows.append((abbreviate_split(split), *cells, Cell(f"{min(effects):+.1f} ... {max(effects):+.1f}", said)))
+        note = f"Effects on accuracy in points, against {runs[0].reference}; verdicts as `measure_invariance` has them."
+        return Section("What they rely on", tables=(Table(("intervention", *stars, "runs"), tuple(rows)),), note=note)
+
+    def __str__(self) -> str:
+        lines = [f"{self.place}, width {self.width}"]
+        for variant, found in self.barriers.items():
+            lines += [f"sources {variant}: {found}"]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, repr=False)
+class StarSummary(RunPart, kind="star"):
+    """The barriers around every star by width.
+
+    Verdicts are right for all rows of the table together with 95 %, as far as Student's t is: each interval of a
+    difference has confidence 1 - 0.05 / (number of rows), Bonferroni; see `mechconn.connectivity.StarBarriers`.
+
+    Attributes:
+        cells: one for each place and width.
+    """
+
+    cells: tuple[StarCell, ...]
+
+    @property
+    def claims(self) -> int:
+        """How many verdicts hold together."""
+        return sum(len(found.splits) for cell in self.cells for found in cell.barriers.values())
+
+    def list_comparisons(
+        self,
+    ) -> Iterator[tuple[StarCell, StarVariant, str, BarrierSummary, BarrierSummary, BarrierSummary, StarComparison]]:
+        """(cell, how sources were taken, split, runs, star, star to its sources, comparison), row by row."""
+        claims = self.claims
+        for cell in self.cells:
+            for variant, found in cell.barriers.items():
+                for split in found.splits:
+                    runs, star, source = (found.mean(split, group) for group in ("pair", "held-out", "source"))
+                    yield cell, variant, split, runs, star, source, found.compare(split, claims=claims)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One record per place, width, star and split."""
+        return [
+            {
+                "dataset": cell.dataset,
+                "proportion": cell.proportion,
+                "seed": cell.seed,
+                "width": cell.width,
+                "sources": variant,
+                "split": split,
+                "runs": runs.mean,
+                **_name_bounds("runs", runs.interval),
+                "star": star.mean,
+                **_name_bounds("star", star.interval),
+                "star_source": source.mean,
+                "difference": found.difference,
+                **_name_bounds("difference", found.interval),
+                "ratio": found.ratio,
+                "intervals_clear": _are_clear(runs, star),
+                "verdict": found.verdict,
+                "star_loss": cell.barriers[variant].star[split].loss,
+                "star_accuracy": cell.barriers[variant].star[split].accuracy,
+            }
+            for cell, variant, split, runs, star, source, found in self.list_comparisons()
+        ]
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """On how many rows the star is nearer, and where the intervals of both means do not overlap."""
+        rows = self.rows()
+        said = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in STYLES}
+        clear = [row for row in rows if row["intervals_clear"]]
+        places = "; ".join(
+            f"width {row['width']}, sources {row['sources']}, {abbreviate_split(row['split'])}" for row in clear
+        )
+        return (
+            f"Of {len(rows)} comparisons the star is nearer in {said['nearer']}, farther in {said['farther']}, and "
+            f"{said['not shown']} show nothing, all together right with 95 %.",
+            f"The 95 % intervals of both means are clear of each other at: {places}."
+            if clear
+            else "Nowhere are the 95 % intervals of both means clear of each other.",
+        )
+
+    def sections(self) -> list[Section]:
+        """Barriers by width: figures and a table for each place, then what stars and runs rely on."""
+        return [
+            Section("What was found", text=" ".join(self.findings)),
+            *(self._make_place_section(place) for place in dict.fromkeys(cell.place for cell in self.cells)),
+        ]
+
+    def _make_place_section(self, place: str) -> Section:
+        rows = tuple(
+            (
+                str(cell.width),
+                variant,
+                abbreviate_split(split),
+                _make_cell(runs),
+                _make_cell(star),
+                _make_cell(source),
+                Cell("" if found.ratio is None else f"{found.ratio:.2f}"),
+                Cell(found.verdict, format_interval(found.judged_interval, form=".3f"), STYLES[found.verdict]),
+                _make_own_cell(cell.barriers[variant], split),
+            )
+            for cell, variant, split, runs, star, source, found in self.list_comparisons()
+            if cell.place == place
+        )
+        columns = (
+            "width", "sources", "split", "between runs", "star to runs", "star to sources", "ratio", "verdict",
+            Cell("loss, accuracy", title="of the star; small: mean of the held-out runs"),
+        )  # fmt: skip
+        note = (
+            "Mean barriers; small: 95 % intervals by a jackknife over held-out runs, conditional on the star, of "
+            "sources the range. Verdicts: nearer where the interval of the difference below it, one of "
+            f"{self.claims} that hold together with 95 %, lies below zero."
+        )
+        splits = list(self.cells[0].barriers[ALIGNED[0]].splits)
+        figures = tuple(
+            Drawing(
+                lambda split=split: self._draw(place, split),
+                f"Mean barriers on {split} by width: between runs, and from the stars to runs.",
+                f"On {abbreviate_split(split)}",
+            )
+            for split in splits
+        )
+        return Section(f"By width: {place}", figures=figures, tables=(Table(columns, rows, note=note, sortable=True),))
+
+    def plot(self, *, ax: Axes | None = None) -> Figure:
+        """A matplotlib Figure: mean barriers on the last split, that of the training data, by width."""
+        cell = self.cells[0]
+        return self._draw(cell.place, cell.barriers[ALIGNED[0]].splits[-1], ax)
+
+    def _draw(self, place: str, split: str, ax: Axes | None = None) -> Figure:
+        cells = [cell for cell in self.cells if cell.place == place]
+        series: dict[str, list[Mark]] = {
+            "between runs": [_mark(next(iter(cell.barriers.values())).mean(split, "pair")) for cell in cells]
+        }
+        for variant in ALIGNED:
+            series[f"star, sources {variant}"] = [_mark(c.barriers[variant].mean(split, "held-out")) for c in cells]
+        names, unit = [str(cell.width) for cell in cells], next(iter(cells[0].barriers.values())).unit
+        return draw_marks(names, series, f"mean barrier ({unit})", "hidden units", ax, joined=True)
+
+    def __str__(self) -> str:
+        lines = [
+            f"width {cell.width}, sources {variant}, {split}: {runs.mean:.4g} between runs, {star.mean:.4g} from the "
+            f"star: {found.verdict}"
+            for cell, variant, split, runs, star, _, found in self.list_comparisons()
+        ]
+        return "\n".join([*lines, *self.findings])
+
+
+def _name_bounds(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
+    low, high = interval or (None, None)
+    return {f"{name}_low": low, f"{name}_high": high}
+
+
+def _are_clear(runs: BarrierSummary, star: BarrierSummary) -> bool:
+    """Whether the interval of the star's mean lies wholly below that of the runs' mean."""
+    return runs.interval is not None and star.interval is not None and star.interval[1] < runs.interval[0]
+
+
+def _make_cell(found: BarrierSummary) -> Cell:
+    shown = format_interval(found.interval, form=".3f") or f"{found.low:.3f} ... {found.high:.3f}"
+    return Cell(f"{found.mean:.3f}", shown, key=str(found.mean))
+
+
+def _make_own_cell(found: StarBarriers, split: str) -> Cell:
+    own = found.star[split]
+    losses = [run.loss[split] for run in found.runs.values()]
+    accuracies = [run.accuracy[split] for run in found.runs.values() if split in run.accuracy]
+    accuracy = "" if own.accuracy is None else f", {100 * own.accuracy:{ACCURACY_FORM}} %"
+    mean = f", {100 * sum(accuracies) / len(accuracies):{ACCURACY_FORM}} %" if accuracies else ""
+    return Cell(f"{own.loss:.3f}{accuracy}", f"{sum(losses) / len(losses):.3f}{mean}", key=str(own.loss))
+
+
+def _mark(found: BarrierSummary) -> Mark:
+    if not math.isfinite(found.mean):
+        return None
+    return found.mean, *(found.interval or (found.mean, found.mean))

@@ -1,0 +1,252 @@
+"""Barriers around a star: against `evaluate_path` and the jackknife by hand, what they say, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from scipy.stats import t as student
+from torch import nn
+
+import mechconn as mc
+from connectivity.star_nets import DATA, SUITE, fit, linear, permuted, squared, trained
+from mechconn.connectivity import StarBarriers
+from mechconn.core import iterate_batches
+from zoo import build, mlp, norm_mlp, rows
+
+RUNS = {f"run {seed}": build(mlp, seed) for seed in range(3, 7)}
+SOURCES = {f"source {seed}": build(mlp, seed) for seed in (1, 2)}
+NORM = mc.Reestimate(DATA)
+
+
+def make_star(**changes: Any) -> Any:
+    return mc.fit_star(build(mlp), SOURCES, fit(**changes), DATA)
+
+
+STAR = make_star()
+FOUND = STAR.barriers(RUNS, SUITE, sources=SOURCES, ts=5)
+
+
+# ---------------------------------------------------------------- the numbers
+
+
+def measure(a: nn.Module, b: nn.Module, split: str, on: str = "loss") -> float:
+    """The barrier of `evaluate_path` once the second network was moved onto the first by permutations alone."""
+    symmetry = replace(mc.symmetry_of(a, DATA[0][:2]), actions=STAR.symmetry.actions)
+    moved = mc.align(a, b, mc.WeightMatching(), symmetry).model
+    return mc.evaluate_path(a, mc.LinearPath.between(a, moved), SUITE, 5).barrier(split, on).height
+
+
+@pytest.mark.parametrize("on", ["loss", "accuracy"])
+def test_every_barrier_is_that_of_the_aligned_path(on: str) -> None:
+    for split in SUITE:
+        for (_, name), height in FOUND.heights(split, "held-out", on).items():
+            assert height == pytest.approx(measure(STAR.model, RUNS[name], split, on), abs=1e-12)
+        for (_, name), height in FOUND.heights(split, "source", on).items():
+            assert height == pytest.approx(measure(STAR.model, SOURCES[name], split, on), abs=1e-12)
+        assert list(FOUND.heights(split, "pair", on)) == list(combinations(RUNS, 2))
+        for (a, b), height in FOUND.heights(split, "pair", on).items():
+            assert height == pytest.approx(measure(RUNS[a], RUNS[b], split, on), abs=1e-12)
+
+
+def test_intervals_are_a_jackknife_over_runs() -> None:
+    """Every run struck out of both means by hand; the t quantile has H - 1 degrees of freedom."""
+    star = {run: height for (_, run), height in FOUND.heights("cue", "held-out").items()}
+    pairs = FOUND.heights("cue", "pair")
+    deleted = []
+    for out in RUNS:
+        near = fmean(height for run, height in star.items() if run != out)
+        far = fmean(height for pair, height in pairs.items() if out not in pair)
+        deleted.append(near - far)
+    difference = fmean(star.values()) - fmean(pairs.values())
+    spread = math.sqrt(3 / 4 * sum((value - fmean(deleted)) ** 2 for value in deleted))
+    compared = FOUND.compare("cue")
+    for interval, level in ((compared.interval, 0.95), (compared.judged_interval, 1 - 0.05 / 3)):
+        margin = student.ppf((1 + level) / 2, 3) * spread
+        assert interval == pytest.approx((difference - margin, difference + margin))
+    heights = torch.tensor(list(star.values()), dtype=torch.float64)
+    margin = student.ppf(0.975, 3) * float(heights.std()) / 2
+    mean = FOUND.mean("cue", "held-out")
+    assert mean.interval == pytest.approx((mean.mean - margin, mean.mean + margin))
+    assert FOUND.mean("cue", "source").interval is None
+    wider = FOUND.compare("cue", claims=30).judged_interval
+    assert wider is not None and compared.judged_interval is not None and wider[0] < compared.judged_interval[0]
+
+
+def read(split: str) -> tuple[torch.Tensor, torch.Tensor]:
+    (batch,) = iterate_batches(split, SUITE[split], batch_size=100, device=torch.device("cpu"))
+    assert isinstance(batch[0], torch.Tensor)
+    return batch[0], batch[1]
+
+
+def test_the_star_and_the_runs_stand_beside_as_they_are() -> None:
+    for split in SUITE:
+        x, y = read(split)
+        with torch.no_grad():
+            right = STAR.model(x).argmax(1) == y
+            loss = float(nn.functional.cross_entropy(STAR.model(x), y))
+        own, expected = FOUND.star[split], binomtest(int(right.sum()), len(y)).proportion_ci(method="exact")
+        assert own.accuracy == float(right.double().mean())
+        assert own.accuracy_interval == pytest.approx((expected.low, expected.high), abs=1e-8)
+        assert own.loss == pytest.approx(loss)
+        for name, run in RUNS.items():
+            with torch.no_grad():
+                expected_loss = float(nn.functional.cross_entropy(run(x), y))
+            assert FOUND.runs[name].loss[split] == pytest.approx(expected_loss)
+
+
+def test_verdicts_follow_the_interval() -> None:
+    """On -|.|^2 a line rises by t (1 - t) |theta - phi|^2 above its chord: a star far from all runs is farther."""
+    angles = torch.arange(6, dtype=torch.float64)
+    runs = [linear(torch.stack([angle.cos(), angle.sin()])[None] * (1 + 0.1 * angle)) for angle in angles]
+    eye = torch.eye(2, dtype=torch.float64)
+    suite = mc.Suite({"plane": (eye, torch.zeros(2, 1, dtype=torch.float64))}, reference="plane")
+
+    def ring(outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return -outputs.square().sum(1)
+
+    star = mc.fit_star(
+        linear(torch.tensor([[3.0, 0.0]])), runs[:1], fit(epochs=1, lr=1e-9, realign=False), (eye, eye[:, :1]),
+        loss=squared,
+    )  # fmt: skip
+    found = star.barriers(runs[1:], suite, align=None, loss=ring)
+    # At t = 1/2 a quarter of it, and a mean over two unit inputs.
+    for (_, name), height in found.heights("plane", "held-out").items():
+        run = runs[1 + int(name.split()[1])].get_parameter("weight").detach()
+        gap = (run - star.model.get_parameter("weight").detach()).square().sum()
+        assert height == pytest.approx(float(gap) / 8, abs=1e-6)
+    assert found.verdicts == {"plane": "farther"}
+    near = replace(found, lines=tuple(near_line(line) for line in found.lines))
+    assert near.verdicts == {"plane": "nearer"}
+    assert near.headline == "The star is nearer to held-out runs than these are to each other, on every split"
+    assert found.settings["align"] == "none" and found.unit != "nats"
+
+
+def near_line(line: Any) -> Any:
+    if line.group != "held-out":
+        return line
+    small = tuple(0.001 * value for value in line.loss["plane"])
+    return replace(line, loss={"plane": small})
+
+
+def test_lines_between_runs_are_walked_once_for_several_stars() -> None:
+    other = make_star(realign=False)
+    whole, taken = (
+        other.barriers(RUNS, SUITE, ts=5, between=between, symmetry=STAR.symmetry) for between in (None, FOUND)
+    )
+    assert replace(whole, seconds=0.0).to_plain() == replace(taken, seconds=0.0).to_plain()
+    for wrong, said in (
+        ({"ts": 3}, "ts"),
+        ({"align": None}, "align"),
+        ({"held_out": list(RUNS.values())}, "held_out"),
+        ({"suite": mc.Suite({**SUITE, "cue": rows(24, 8)}, reference="cue")}, "rows"),
+    ):
+        given: dict[str, Any] = {"held_out": RUNS, "suite": SUITE, "ts": 5, **wrong}
+        with pytest.raises(ValueError, match=f"between holds lines of other {said}"):
+            other.barriers(given.pop("held_out"), given.pop("suite"), between=FOUND, **given)
+
+
+def test_statistics_are_those_of_the_policy() -> None:
+    """With BatchNorm, each line is that of `evaluate_path` under the same policy."""
+    runs, sources = [build(norm_mlp, seed) for seed in (3, 4, 5)], [build(norm_mlp, 1)]
+    star = mc.fit_star(build(norm_mlp), sources, fit(), DATA, norm=NORM)
+    found = star.barriers(runs, SUITE, norm=NORM, ts=3)
+    symmetry = star.symmetry
+    moved = mc.align(star.model, runs[0], mc.WeightMatching(), symmetry).model
+    line = mc.evaluate_path(star.model, mc.LinearPath.between(star.model, moved), SUITE, 3, norm=NORM)
+    assert found.heights("cue", "held-out")["star", "run 0"] == pytest.approx(line.barrier("cue").height, abs=1e-12)
+    assert any("run 0" in note for note in found.notes)  # the runs' own statistics are other than re-estimated ones
+    with pytest.raises(ValueError, match="pass norm="):
+        star.barriers(runs, SUITE)
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def test_two_runs_have_barriers_and_no_verdict() -> None:
+    found = STAR.barriers(dict(list(RUNS.items())[:2]), SUITE, ts=3)
+    assert found.compare("cue").interval is None and found.mean("cue", "pair").interval is None
+    assert set(found.verdicts.values()) == {"not shown"} and "hold out 3 or more" in found.notes[0]
+    assert found.headline.startswith("It is not shown")
+
+
+def test_permuted_copies_lie_at_no_distance_and_show_no_spread() -> None:
+    copies = permuted(trained(3), 5)
+    star = mc.fit_star(build(mlp), copies[:2], fit(), DATA)
+    found = star.barriers(copies[2:], SUITE, ts=3)
+    assert max(found.heights("cue", "pair").values()) < 1e-9
+
+
+def test_it_says_that_it_is_conditional_and_whether_the_star_is_a_solution() -> None:
+    said = str(FOUND)
+    assert "conditional on this star, which is one draw" in said
+    worse = [s for s, own in FOUND.star.items() if own.loss > max(run.loss[s] for run in FOUND.runs.values())]
+    assert ("no solution" in said) == bool(worse)
+    lost = {split: replace(own, loss=99.0) for split, own in FOUND.star.items()}
+    assert "above that of every held-out run on C, NC, RC" in str(replace(FOUND, star=lost))
+
+
+def test_a_line_that_is_not_finite_shows_nothing() -> None:
+    first = FOUND.lines[0]
+    broken = replace(first, loss={**first.loss, "cue": (1.0, math.nan, 1.0, 1.0, 1.0)})
+    found = replace(FOUND, lines=(broken, *FOUND.lines[1:]))
+    assert found.mean("cue", "held-out").mean == math.inf and found.verdicts["cue"] == "not shown"
+    assert StarBarriers.from_dict(found.to_dict()).mean("cue", "held-out").mean == math.inf
+    assert found.sections() and "inf" in str(found)
+
+
+def test_a_result_that_was_read_says_how_to_go_on(tmp_path: Path) -> None:
+    STAR.save(tmp_path / "star.json")
+    read = mc.load_result(tmp_path / "star.json")
+    assert isinstance(read, mc.FittedStar) and read.sources == STAR.sources
+    with pytest.raises(AttributeError, match=r"dataclasses\.replace\(star, model="):
+        read.barriers(RUNS, SUITE)
+    again = replace(read, model=STAR.model).barriers(RUNS, SUITE, sources=SOURCES, ts=5)
+    assert again.to_plain()["lines"] == FOUND.to_plain()["lines"]
+
+
+def test_without_classes_there_is_no_accuracy() -> None:
+    x = rows(12)[0]
+    suite = mc.Suite({"a": (x, x[:, :3]), "b": (x.flip(0), x[:, :3])}, reference="a")
+    found = STAR.barriers(RUNS, suite, loss=squared, ts=3)
+    assert found.splits == ("a", "b") and found.star["a"].accuracy is None and "nats" not in str(found.unit)
+    assert found.sections()
+    with pytest.raises(ValueError, match="on='loss'"):
+        STAR.barriers(RUNS, suite, loss=squared, ts=3, on="accuracy")
+
+
+# ---------------------------------------------------------------- what it refuses
+
+
+@pytest.mark.parametrize(
+    ("held_out", "how", "said"),
+    [
+        ({"a": build(mlp, 3)}, {}, "two held-out runs or more, got 1"),
+        ({**RUNS, "seen": SOURCES["source 1"]}, {}, "'seen' is the source 'source 1' of the star"),
+        ([build(mlp, 3), build(mlp, 4), build(mlp, 3)], {}, "'run 0' and 'run 2' are one network"),
+        ({**RUNS, "star": build(mlp, 9)}, {}, "'star' has the name of another network"),
+        (RUNS, {"sources": [build(mlp, 9)]}, "'source 0' is none of the networks"),
+        (RUNS, {"on": "f1"}, "on must be one of"),
+        (RUNS, {"align": mc.Mean()}, "method must be a AlignmentMethod"),
+        (RUNS, {"ts": (0.0, 0.5)}, "ts must increase from 0 to 1"),
+        (RUNS, {"between": "before"}, "between must be a StarBarriers"),
+        ([build(mlp, 3), build(norm_mlp, 4)], {}, "are not one module"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(held_out: Any, how: dict[str, Any], said: str) -> None:
+    with pytest.raises((ValueError, TypeError)) as caught:
+        STAR.barriers(held_out, SUITE, **how)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ask", [{"split": "none"}, {"group": "none"}, {"on": "none"}])
+def test_unknown_questions_are_refused(ask: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        FOUND.mean(**{"split": "cue", "group": "pair", **ask})  # pyright: ignore[reportArgumentType]
