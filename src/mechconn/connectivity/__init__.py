@@ -40,6 +40,8 @@ from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
 from mechconn.connectivity._star_barriers import BarrierSummary as BarrierSummary
 from mechconn.connectivity._star_barriers import StarBarriers as StarBarriers
-from mechconn.connectivity._star_barriers import StarComparison as StarComparison
 from mechconn.connectivity._star_fit import StarFit as StarFit
+from mechconn.connectivity._star_page import describe_judged as describe_judged
 from mechconn.connectivity._star_page import make_star_table as make_star_table
+from mechconn.connectivity._star_verdict import StarComparison as StarComparison
+from mechconn.connectivity._star_verdict import StarDifference as StarDifference

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
 from mechconn.alignment import verify_symmetry
-from mechconn.core import Inputs, check_is, hash_content
+from mechconn.core import Inputs, check_is, hash_content, hash_values, to_plain
 from mechconn.network import has_adapters, unwrap_module
 from mechconn.symmetry import Symmetry, symmetry_of
 
@@ -54,5 +55,17 @@ def prove_star_symmetry(model: nn.Module, symmetry: Symmetry | None, example: In
         found = symmetry_of(model, example)
         symmetry = replace(found, actions=tuple(action for action in found.actions if action.kind == "sign"))
     check_is("symmetry", symmetry, Symmetry, "; pass symmetry_of(model, example_input)")
+    if symmetry.example_input is None:  # read from a file
+        symmetry = replace(symmetry, example_input=example)
     verify_symmetry(symmetry, model, seed)
     return symmetry
+
+
+def describe_symmetry(symmetry: Symmetry) -> dict[str, Any]:
+    """Which kinds of moves there are, of which units, and the hash of all that decides how a network moves."""
+    moves = [symmetry.axes, symmetry.sizes, symmetry.actions, symmetry.aliases, symmetry.buffers, symmetry.uniform]
+    return {
+        "kinds": [*(["permutation"] if symmetry.sizes else []), *sorted({action.kind for action in symmetry.actions})],
+        "groups": dict(symmetry.sizes),
+        "hash": hash_values(to_plain(moves)),
+    }

@@ -21,39 +21,52 @@ from mechconn.plotting import (
     print_table,
     strip_axes,
 )
+from mechconn.stats import describe_clusters
 
 if TYPE_CHECKING:
     from mechconn.connectivity._star_barriers import BarrierSummary, LineGroup, StarBarriers, StarLine
+    from mechconn.connectivity._star_verdict import StarComparison, StarDifference
     from mechconn.plotting import Axes, Figure
 
 GROUP_NAMES = {"held-out": "star to held-out runs", "source": "star to its sources", "pair": "between held-out runs"}
 COLOURS = {"held-out": "#0072B2", "source": "#009E73", "pair": "#D55E00"}
-STYLES = {"nearer": "holds", "farther": "does-not-hold", "not shown": ""}
+STYLES = {"nearer": "holds", "farther": "does-not-hold", "no solution": "does-not-hold", "not shown": ""}
 CONDITIONAL = (
     "All intervals are conditional on this star, which is one draw: another, of other sources or another seed, may lie "
-    "nearer or farther."
+    "nearer or farther; and on the training rows that the runs share."
 )
 
 
 def write_star_headline(found: StarBarriers) -> str:
-    """On how many splits the star is nearer to held-out runs than these are to each other."""
-    splits, verdicts = found.splits, found.verdicts
-    nearer, farther = ([split for split in splits if verdicts[split] == said] for said in ("nearer", "farther"))
-    if len(nearer) == len(splits):
-        return "The star is nearer to held-out runs than these are to each other, on every split"
-    parts = [f"nearer to held-out runs than these are to each other on {_join(nearer)}"] if nearer else []
-    parts += [f"farther on {_join(farther)}"] if farther else []
-    if not parts:
-        return "It is not shown that the star is nearer to held-out runs than these are to each other"
-    return (
-        f"The star is {', and '.join(parts)}; of the other splits nothing is shown"
-        if _some_open(found)
-        else (f"The star is {', and '.join(parts)}")
+    """Where the star is no solution, and on how many splits it is nearer to runs than these are to each other."""
+    splits, verdicts, measure = found.splits, found.verdicts, _name_measure(found)
+    if found.reference in splits and verdicts[found.reference] == "no solution":
+        return (
+            f"The star is no solution as the held-out runs are, and its barriers prove nothing: its {measure} on "
+            f"{found.reference} {_describe_excess(found, found.reference)}"
+        )
+    unlike, nearer, farther = (
+        [split for split in splits if verdicts[split] == said] for said in ("no solution", "nearer", "farther")
     )
+    if len(nearer) == len(splits):
+        return f"In {measure} the star is nearer to held-out runs than these are to each other, on every split"
+    parts = [f"no solution as the held-out runs are on {_join(unlike)}"] if unlike else []
+    parts += [f"nearer to held-out runs than these are to each other on {_join(nearer)}"] if nearer else []
+    parts += [f"farther from held-out runs than these are from each other on {_join(farther)}"] if farther else []
+    if not nearer and not farther:
+        shown = f"that in {measure} the star is nearer to held-out runs than these are to each other"
+        return f"It is not shown {shown}" if not unlike else f"The star is {parts[0]}, and it is not shown {shown}"
+    rest = "; of the other splits nothing is shown" if "not shown" in verdicts.values() else ""
+    return f"In {measure} the star is {', and '.join(parts)}{rest}"
 
 
-def _some_open(found: StarBarriers) -> bool:
-    return "not shown" in found.verdicts.values()
+def _name_measure(found: StarBarriers) -> str:
+    return "error rate" if found.on == "accuracy" else "loss"
+
+
+def _describe_excess(found: StarBarriers, split: str) -> str:
+    value = found.compare(split).excess.value
+    return f"is above the mean of theirs by {value:.3g}, more than {found.tolerance:g}"
 
 
 def _join(splits: Sequence[str]) -> str:
@@ -62,21 +75,26 @@ def _join(splits: Sequence[str]) -> str:
 
 def write_star_findings(found: StarBarriers) -> Iterator[str]:
     """The mean barriers split by split, what they are conditional on, whether the star is a solution, and the notes."""
+    yield from _describe_own(found)
     for split in found.splits:
         star, runs, compared = found.mean(split, "held-out"), found.mean(split, "pair"), found.compare(split)
         ratio = "" if compared.ratio is None else f", {compared.ratio:.2f} of it"
-        between = (
-            ""
-            if compared.judged_interval is None
-            else (f" (difference {compared.difference:.4g}, between {_between(compared.judged_interval)})")
-        )
+        judged = compared.barrier.judged_interval
+        between = "" if judged is None else f" (difference {compared.barrier.value:.4g}, between {_between(judged)})"
         yield (
             f"On {split} the mean barrier is {runs.mean:.4g} between held-out runs and {star.mean:.4g} from the star "
-            f"to them{ratio}: {compared.verdict}{between}."
+            f"to them{ratio}: {compared.verdict}{between}. {_describe_runs(found, compared)}"
         )
     yield CONDITIONAL
-    yield from _describe_own(found)
     yield from found.notes
+
+
+def _describe_runs(found: StarBarriers, compared: StarComparison) -> str:
+    zeros = " Most barriers are zero, so nothing is judged." if compared.mostly_zero else ""
+    return (
+        f"To {compared.runs_nearer} of {len(found.runs)} runs the star is nearer than the mean of that run's own "
+        f"pairs.{zeros}"
+    )
 
 
 def _between(interval: tuple[float, float]) -> str:
@@ -84,14 +102,13 @@ def _between(interval: tuple[float, float]) -> str:
 
 
 def _describe_own(found: StarBarriers) -> Iterator[str]:
-    """Splits on which the star's loss is above that of every held-out run: there it is no solution like them."""
-    worse = [
-        split for split, own in found.star.items() if own.loss > max(run.loss[split] for run in found.runs.values())
-    ]
+    """Splits on which the star's own loss exceeds the runs' by more than the tolerance: there it is no solution."""
+    worse = [s for s in found.splits if not found.compare(s).excess.value <= found.tolerance]
     if worse:
+        said = "; ".join(f"on {abbreviate_split(split)} it {_describe_excess(found, split)}" for split in worse)
         yield (
-            f"The star's own loss is above that of every held-out run on {_join(worse)}: there it is no solution as "
-            "they are, and a low barrier says the less, since it is measured from the chord between both losses."
+            f"The star's own {_name_measure(found)}: {said}. There it is no solution as the runs are, and a low "
+            "barrier says nothing, since it is measured from the chord between both ends."
         )
 
 
@@ -126,22 +143,37 @@ def make_star_sections(found: StarBarriers) -> Iterator[Section]:
     yield Section(
         "Barriers by split",
         text=f"Mean barriers ({found.unit}) along straight lines, each after units were matched. {CONDITIONAL}",
-        figures=(Drawing(lambda: draw_star_barriers(found), f"Mean barriers with 95 % intervals. {said}."),),
+        figures=(Drawing(lambda: draw_star_barriers(found), f"{_describe_marks(found)} {said}."),),
         tables=(table,),
     )
+    if found.clusters:
+        own_note = f"{_OWN_NOTE} {describe_clusters(found.clusters, tuple(found.star))}."
+    else:
+        own_note = _OWN_NOTE
     description = "The mean rise above the chord between the ends, with the range over lines."
     yield Section("Along the lines", figures=(Drawing(lambda: draw_star_curves(found), description),))
-    yield Section("The star itself", tables=(_make_own_table(found),), note=_OWN_NOTE)
+    yield Section("The star itself", tables=(_make_own_table(found),), note=own_note)
 
 
 _OWN_NOTE = (
-    "The star with 95 % intervals over rows (accuracy exact, loss Student's t); runs: mean, smallest and largest, "
-    "as saved. A star need not be a solution itself."
+    "The star with 95 % intervals over rows (accuracy exact where rows are right or not, loss Student's t), or over "
+    "their clusters; runs: mean, smallest and largest, as saved. A star need not be a solution itself."
 )
 
 
+def _describe_marks(found: StarBarriers) -> str:
+    """What the marks of the first figure are: groups without an interval show the range over their lines."""
+    groups = dict.fromkeys(
+        GROUP_NAMES[group] for split in found.splits for group in found.groups if not found.mean(split, group).interval
+    )
+    if len(groups) == len(found.groups):
+        return "Mean barriers with the range over lines."
+    ranges = f"; {', '.join(groups)}: the range over lines where there is none" if groups else ""
+    return f"Mean barriers with 95 % intervals{ranges}."
+
+
 def make_star_table(found: StarBarriers) -> Table:
-    """A row for each split: the mean barrier of each group, the difference, and the verdict."""
+    """A row for each split: the mean barrier of each group, the differences, and the verdict."""
     rows = []
     for split in found.splits:
         compared = found.compare(split)
@@ -149,19 +181,39 @@ def make_star_table(found: StarBarriers) -> Table:
             (
                 abbreviate_split(split),
                 *(_make_mean_cell(found.mean(split, group)) for group in found.groups),
-                Cell(f"{compared.difference:.4g}", format_interval(compared.interval)),
+                _make_difference_cell(compared.barrier),
                 "" if compared.ratio is None else f"{compared.ratio:.2f}",
-                Cell(compared.verdict, format_interval(compared.judged_interval), STYLES[compared.verdict]),
+                f"{compared.runs_nearer} of {len(found.runs)}",
+                _make_difference_cell(compared.highest),
+                _make_difference_cell(compared.excess),
+                Cell(compared.verdict, describe_judged(compared), STYLES[compared.verdict]),
             )
         )
-    columns = ("split", *(GROUP_NAMES[group] for group in found.groups), "difference", "ratio", "verdict")
+    columns = (
+        "split", *(GROUP_NAMES[group] for group in found.groups), "difference", "ratio",
+        Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
+        Cell("highest", title="mean of the highest value on the lines: from the star, minus between runs"),
+        Cell("excess", title="of the star itself over the mean of the held-out runs"), "verdict",
+    )  # fmt: skip
     note = (
         f"{len(found.runs)} held-out runs. Small print: 95 % intervals by a jackknife over held-out runs, each by "
-        "itself; below a verdict that of the difference at the level at which all splits hold together with 95 %. "
-        "Nearer: all of it is below zero; farther: above; else not shown. Of sources: smallest and largest, since the "
-        "star was fitted on them."
+        "itself; below a verdict that of the difference at the level at which all splits of this star hold together "
+        "with 95 %, approximately (Student's t). No solution: the excess, there or on the reference, is above "
+        f"{found.tolerance:g}. Nearer: this interval and the like of the highest {_name_measure(found)} on the lines, "
+        "which has no chord, lie below zero; farther: the first lies above; else, or where most barriers are zero, not "
+        "shown. Loss and error rate are judged apart: reading both doubles the claims. Of sources: smallest and "
+        "largest, since the star was fitted on them."
     )
     return Table(columns, tuple(rows), note=note)
+
+
+def describe_judged(compared: StarComparison, form: str = ".4g") -> str:
+    """What stands below a verdict: the interval that was judged, or why none was."""
+    return "mostly zero" if compared.mostly_zero else format_interval(compared.barrier.judged_interval, form=form)
+
+
+def _make_difference_cell(found: StarDifference) -> Cell:
+    return Cell(f"{found.value:+.4g}", format_interval(found.interval))
 
 
 def _make_mean_cell(found: BarrierSummary) -> Cell:
@@ -242,7 +294,7 @@ def _compute_rises(found: StarBarriers, line: StarLine, split: str) -> list[floa
 def print_star(found: StarBarriers) -> Iterator[str]:
     """The headline, the table, and the findings behind it."""
     yield found.headline
-    yield from print_table(make_star_table(found))
-    yield f"  {CONDITIONAL}"
     yield from (f"  {line}" for line in _describe_own(found))
+    yield from print_table(make_star_table(found))
+    yield "  Verdicts hold together with 95 %, approximately (Student's t). " + CONDITIONAL
     yield from (f"  note: {note}" for note in found.notes)
