@@ -12,7 +12,7 @@ from scipy.stats import kstest
 from torch import nn
 
 import mechconn as mc
-from connectivity.star_nets import DATA, fit, linear, permuted, solve_star, squared, trained
+from connectivity.star_nets import DATA, SUITE, fit, linear, permuted, solve_star, squared, trained
 from mechconn.connectivity._star_fit import draw_place, draw_source
 from mechconn.connectivity._star_networks import hash_weights
 from stopping import Counting, StoppedError
@@ -29,7 +29,13 @@ TARGET = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
 SOURCES = [TARGET + torch.tensor([shift], dtype=torch.float64) for shift in ([1.0, 0, 2], [0, -1.5, 1], [0.5, 0, 0])]
 
 
-@pytest.mark.parametrize(("law", "own_loss"), [("uniform", 0.0), ("beta", 0.0), ("half", 0.0), ("uniform", 0.5)])
+@pytest.mark.parametrize(
+    ("law", "own_loss"),
+    [
+        ("uniform", 0.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("beta", 0.0), ("half", 0.0), ("uniform", 0.5))),
+    ],
+)
 def test_a_star_of_quadratics_lies_where_its_closed_form_says(law: Any, own_loss: float) -> None:
     """Orthonormal inputs, so that the loss is |theta - target|^2 / 3; steps that fall to zero leave little noise."""
     eye = torch.eye(3, dtype=torch.float64)
@@ -120,6 +126,7 @@ def test_sources_are_realigned_each_epoch() -> None:
         torch.testing.assert_close(star.model.get_parameter(name), p, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_copies_of_one_network_are_one_source_where_they_are_realigned() -> None:
     """Started at the network, the star stays joined to every copy, seen or not; as they are, it is far from them."""
     model = trained(3)
@@ -230,6 +237,7 @@ def test_half_precision_has_float32_masters() -> None:
         torch.testing.assert_close(p, expected.model.get_parameter(name).bfloat16())
 
 
+@pytest.mark.slow
 def test_a_convnet_and_a_transformer() -> None:
     data = images(16)
     star = mc.fit_star(build(norm_conv), [build(norm_conv, s) for s in (1, 2)], fit(), data, norm=mc.Reestimate(data))
@@ -293,6 +301,12 @@ SYMMETRY = mc.symmetry_of(build(mlp), DATA[0][:2])
         ({"a": build(mlp, 1), "b": build(mlp)}, {}, "fresh is the source 'b'"),
         ([build(mlp, 1)], {**PLAIN, "align": mc.ActivationMatching(DATA)}, "align= has no effect with StarFit(realign"),
         ([build(mlp, 1)], {**PLAIN, "symmetry": SYMMETRY}, "symmetry= has no effect with StarFit(realign=False)"),
+        ({"star": build(mlp, 1)}, {}, "sources hold a network called 'star'"),
+        (
+            [build(mlp, 1)],
+            {"data": SUITE},
+            "star data must be an (x, y) pair, a dataset or batches, got a Suite",
+        ),
         ([build(mlp, 1)], {"symmetry": "all"}, "symmetry must be a Symmetry"),
         ([build(mlp, 1)], {"data": (DATA[0][:0], DATA[1][:0])}, "star data"),
     ],

@@ -188,6 +188,13 @@ def test_statistics_are_those_of_the_policy() -> None:
         star.barriers(runs, SUITE)
 
 
+def test_sources_in_a_row_have_their_names_of_the_fit() -> None:
+    found = STAR.barriers(RUNS, SUITE, sources=[SOURCES["source 2"]], ts=5, between=FOUND)
+    assert list(found.heights("cue", "source")) == [("star", "source 2")]
+    key = ("star", "source 2")
+    assert found.heights("cue", "source")[key] == FOUND.heights("cue", "source")[key]
+
+
 # ---------------------------------------------------------------- what it says
 
 
@@ -252,8 +259,9 @@ def test_a_star_that_was_read_needs_the_symmetry_of_its_fit(tmp_path: Path) -> N
     star.save(tmp_path / "star.json")
     assert star.symmetry is not None
     star.symmetry.save(tmp_path / "symmetry.json")
-    read = replace(mc.load_result(tmp_path / "star.json"), model=star.model)
-    assert isinstance(read, mc.FittedStar)
+    saved = mc.load_result(tmp_path / "star.json")
+    assert isinstance(saved, mc.FittedStar)
+    read = replace(saved, model=star.model)
     with pytest.raises(ValueError, match=r"under a symmetry of its own \(permutation, scale\)"):
         read.barriers(runs, SUITE, ts=3)
     found = star.barriers(runs, SUITE, ts=3)
@@ -309,8 +317,13 @@ def test_without_classes_there_is_no_accuracy() -> None:
         ({"a": build(mlp, 3)}, {}, "two held-out runs or more, got 1"),
         ({**RUNS, "seen": SOURCES["source 1"]}, {}, "'seen' is the source 'source 1' of the star"),
         ([build(mlp, 3), build(mlp, 4), build(mlp, 3)], {}, "'run 0' and 'run 2' are one network"),
-        ({**RUNS, "star": build(mlp, 9)}, {}, "'star' has the name of another network"),
+        ({**RUNS, "star": build(mlp, 9)}, {}, "held_out hold a network called 'star'"),
         (RUNS, {"sources": [build(mlp, 9)]}, "'source 0' is none of the networks"),
+        (RUNS, {"sources": {"star": SOURCES["source 1"]}}, "sources hold a network called 'star'"),
+        (RUNS, {"sources": {"source 2": SOURCES["source 1"]}}, "the source 'source 2' is 'source 1' of the fit"),
+        (RUNS, {"sources": [SOURCES["source 1"]] * 2}, "the source 'source 1' stands there twice"),
+        (RUNS, {"sources": {**SOURCES, "run 3": SOURCES["source 1"]}}, "'run 3' has the name of another network"),
+        (RUNS, {"ts": 2}, "ts must have a point between both ends"),
         (RUNS, {"on": "f1"}, "on must be one of"),
         ([STAR.model, build(mlp, 3)], {}, "'run 0' is the star itself"),
         (RUNS, {"align": mc.Mean()}, "align must be a AlignmentMethod"),

@@ -21,7 +21,14 @@ from mechconn.connectivity._evaluator import Evaluator, compute_means
 from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.connectivity._star_barriers import MEASURES as MEASURES
 from mechconn.connectivity._star_barriers import LineGroup, StarBarriers, StarLine, StarOnSplit
-from mechconn.connectivity._star_networks import describe_symmetry, hash_weights, list_networks, prove_star_symmetry
+from mechconn.connectivity._star_networks import (
+    STAR,
+    describe_symmetry,
+    hash_weights,
+    list_networks,
+    name_sources,
+    prove_star_symmetry,
+)
 from mechconn.core import (
     Compute,
     PerSampleLoss,
@@ -54,7 +61,7 @@ from mechconn.stats import (
 )
 from mechconn.symmetry import Symmetry
 
-STAR = "star"
+LEAST_POINTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,8 +150,10 @@ class StarLines:
         elif asked.symmetry is not None:
             raise ValueError("symmetry= has no effect with align=None; leave one of both out")
         self.grid = check_grid(asked.ts)
+        if len(self.grid) < LEAST_POINTS:
+            raise ValueError("ts must have a point between both ends, where barriers are, got 0 and 1; pass ts=11")
         self.held_out = list_networks("held_out", "run", asked.held_out)
-        self.sources = list_networks("sources", "source", asked.sources)
+        self.sources = name_sources(asked.sources, asked.known)
         _check_runs(self.held_out, self.sources, asked.known, hash_weights(asked.model))
         self.evaluator = Evaluator(
             asked.model, asked.suite, loss=asked.loss, cluster=asked.cluster, seed=asked.seed,
@@ -278,7 +287,7 @@ class StarLines:
 def _check_runs(
     held_out: Mapping[str, nn.Module], sources: Mapping[str, nn.Module], known: Mapping[str, str], star: str
 ) -> None:
-    """Raise unless held-out runs are two or more different networks, neither sources nor the star; sources are sources.
+    """Raise unless held-out runs are two or more different networks, neither sources nor the star.
 
     `known` and `star` are hashes of weights.
     """
@@ -288,7 +297,7 @@ def _check_runs(
     taken |= {star: "is the star itself"}
     seen: dict[str, str] = {}
     for name, model in held_out.items():
-        if name == STAR or name in sources:
+        if name in sources:
             raise ValueError(f"the held-out run {name!r} has the name of another network; rename it")
         weights = hash_weights(model)
         if weights in taken:
@@ -298,9 +307,6 @@ def _check_runs(
         if weights in seen:
             raise ValueError(f"the held-out runs {seen[weights]!r} and {name!r} are one network; leave one out")
         seen[weights] = name
-    for name, model in sources.items():
-        if hash_weights(model) not in known.values():
-            raise ValueError(f"the source {name!r} is none of the networks that the star was fitted on; leave it out")
 
 
 def _describe_star(found: Outcomes, clusters: Tensor | None) -> StarOnSplit:

@@ -14,6 +14,7 @@ from mechconn.plotting import (
     Mark,
     Section,
     Table,
+    choose_line_style,
     draw_marks,
     format_interval,
     make_panel_grid,
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 GROUP_NAMES = {"held-out": "star to held-out runs", "source": "star to its sources", "pair": "between held-out runs"}
-COLOURS = {"held-out": "#0072B2", "source": "#009E73", "pair": "#D55E00"}
+FORM = ".3g"
 STYLES = {"nearer": "holds", "farther": "does-not-hold", "no solution": "does-not-hold", "not shown": ""}
 CONDITIONAL = (
     "All intervals are conditional on this star, which is one draw: another, of other sources or another seed, may lie "
@@ -169,7 +170,7 @@ def _describe_marks(found: StarBarriers) -> str:
     if len(groups) == len(found.groups):
         return "Mean barriers with the range over lines."
     ranges = f"; {', '.join(groups)}: the range over lines where there is none" if groups else ""
-    return f"Mean barriers with 95 % intervals{ranges}."
+    return f"Mean barriers with 95 % intervals{ranges}; cut off at zero, below which no barrier is."
 
 
 def make_star_table(found: StarBarriers) -> Table:
@@ -180,20 +181,20 @@ def make_star_table(found: StarBarriers) -> Table:
         rows.append(
             (
                 abbreviate_split(split),
+                Cell(compared.verdict, describe_judged(compared), STYLES[compared.verdict]),
                 *(_make_mean_cell(found.mean(split, group)) for group in found.groups),
-                _make_difference_cell(compared.barrier),
-                "" if compared.ratio is None else f"{compared.ratio:.2f}",
+                _make_difference_cell(compared.barrier, compared.ratio),
                 f"{compared.runs_nearer} of {len(found.runs)}",
                 _make_difference_cell(compared.highest),
                 _make_difference_cell(compared.excess),
-                Cell(compared.verdict, describe_judged(compared), STYLES[compared.verdict]),
             )
         )
     columns = (
-        "split", *(GROUP_NAMES[group] for group in found.groups), "difference", "ratio",
+        "split", "verdict", *(GROUP_NAMES[group] for group in found.groups),
+        Cell("difference", title="and the ratio of both means"),
         Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
         Cell("highest", title="mean of the highest value on the lines: from the star, minus between runs"),
-        Cell("excess", title="of the star itself over the mean of the held-out runs"), "verdict",
+        Cell("excess", title="of the star itself over the mean of the held-out runs"),
     )  # fmt: skip
     note = (
         f"{len(found.runs)} held-out runs. Small print: 95 % intervals by a jackknife over held-out runs, each by "
@@ -207,18 +208,19 @@ def make_star_table(found: StarBarriers) -> Table:
     return Table(columns, tuple(rows), note=note)
 
 
-def describe_judged(compared: StarComparison, form: str = ".4g") -> str:
+def describe_judged(compared: StarComparison, form: str = FORM) -> str:
     """What stands below a verdict: the interval that was judged, or why none was."""
     return "mostly zero" if compared.mostly_zero else format_interval(compared.barrier.judged_interval, form=form)
 
 
-def _make_difference_cell(found: StarDifference) -> Cell:
-    return Cell(f"{found.value:+.4g}", format_interval(found.interval))
+def _make_difference_cell(found: StarDifference, ratio: float | None = None) -> Cell:
+    beside = "" if ratio is None else f" (ratio {ratio:.2f})"
+    return Cell(f"{found.value:+.3g}{beside}", format_interval(found.interval, form=FORM))
 
 
 def _make_mean_cell(found: BarrierSummary) -> Cell:
-    shown = format_interval(found.interval) if found.interval else f"{found.low:.4g} ... {found.high:.4g}"
-    return Cell(f"{found.mean:.4g}", shown)
+    shown = format_interval(found.interval, form=FORM) or f"{found.low:{FORM}} ... {found.high:{FORM}}"
+    return Cell(f"{found.mean:{FORM}}", shown)
 
 
 def _make_own_table(found: StarBarriers) -> Table:
@@ -246,25 +248,28 @@ def _make_range_cell(values: Sequence[float], scale: float, form: str) -> Cell:
 def draw_star_barriers(found: StarBarriers, ax: Axes | None = None) -> Figure:
     """Mean barriers on every split, a mark for each group."""
     splits = found.splits
-    series = {GROUP_NAMES[group]: [_mark(found.mean(split, group)) for split in splits] for group in found.groups}
+    series = {
+        GROUP_NAMES[group]: [mark_barrier(found.mean(split, group)) for split in splits] for group in found.groups
+    }
     names = [abbreviate_split(split) for split in splits]
     return draw_marks(names, series, f"mean barrier ({found.unit})", "split", ax)
 
 
-def _mark(found: BarrierSummary) -> Mark:
-    """The mean with its interval, or with the range where there is none."""
+def mark_barrier(found: BarrierSummary) -> Mark:
+    """The mean with its interval, cut off at zero, below which no barrier is; with the range where there is none."""
     if not math.isfinite(found.mean):
         return None
     low, high = found.interval or (found.low, found.high)
-    return found.mean, low, high
+    return found.mean, max(low, 0.0), high
 
 
 def draw_star_curves(found: StarBarriers) -> Figure:
     """A panel for each split: the mean rise above the chord of each group, with the range over its lines."""
     figure, panels = make_panel_grid(len(found.splits), 2.6)
     for axes, split in zip(panels, found.splits, strict=True):
-        for group in found.groups:
-            _draw_rises(axes, found, split, group)
+        for number, group in enumerate(found.groups):
+            colour = choose_line_style(GROUP_NAMES[group], number)["color"]  # that of the marks by split
+            _draw_rises(axes, found, split, group, colour)
         axes.set_title(abbreviate_split(split), fontsize=10, loc="left")
         axes.set_xlabel("t")
         axes.set_ylabel(f"rise ({found.unit})")
@@ -273,13 +278,12 @@ def draw_star_curves(found: StarBarriers) -> Figure:
     return figure
 
 
-def _draw_rises(axes: Axes, found: StarBarriers, split: str, group: LineGroup) -> None:
+def _draw_rises(axes: Axes, found: StarBarriers, split: str, group: LineGroup, colour: Any) -> None:
     lines = [_compute_rises(found, line, split) for line in found.lines if line.group == group]
     curves = [rises for rises in lines if all(map(math.isfinite, rises))]
     if not curves:
         return
     at = list(zip(*curves, strict=True))
-    colour = COLOURS[group]
     axes.plot(found.ts, [fmean(values) for values in at], color=colour, label=GROUP_NAMES[group])
     lows, highs = [min(values) for values in at], [max(values) for values in at]
     axes.fill_between(found.ts, lows, highs, color=colour, alpha=0.15, linewidth=0)

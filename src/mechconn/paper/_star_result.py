@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from mechconn.connectivity import StarBarriers, describe_judged
+from mechconn.connectivity import StarBarriers, describe_judged, mark_barrier
 from mechconn.core import abbreviate_split
 from mechconn.mechanisms import Invariance
 from mechconn.paper._published import STARS
@@ -235,7 +234,7 @@ class StarSummary(RunPart, kind="star"):
         figures = tuple(
             Drawing(
                 lambda split=split: self._draw(place, split),
-                f"Mean barriers on {split} by width: between runs, and from the stars to runs.",
+                f"Mean barriers on {split} by width, intervals cut off at 0: between runs, and from the stars to runs.",
                 f"On {abbreviate_split(split)}",
             )
             for split in splits
@@ -250,10 +249,12 @@ class StarSummary(RunPart, kind="star"):
     def _draw(self, place: str, split: str, ax: Axes | None = None) -> Figure:
         cells = [cell for cell in self.cells if cell.place == place]
         series: dict[str, list[Mark]] = {
-            "between runs": [_mark(next(iter(cell.barriers.values())).mean(split, "pair")) for cell in cells]
+            "between runs": [mark_barrier(next(iter(cell.barriers.values())).mean(split, "pair")) for cell in cells]
         }
         for variant in ALIGNED:
-            series[f"star, sources {variant}"] = [_mark(c.barriers[variant].mean(split, "held-out")) for c in cells]
+            series[f"star, sources {variant}"] = [
+                mark_barrier(c.barriers[variant].mean(split, "held-out")) for c in cells
+            ]
         names, unit = [str(cell.width) for cell in cells], next(iter(cells[0].barriers.values())).unit
         return draw_marks(names, series, f"mean barrier ({unit})", "hidden units", ax, joined=True)
 
@@ -301,9 +302,3 @@ def _make_own_cell(found: StarBarriers, split: str) -> Cell:
     accuracy = "" if own.accuracy is None else f", {100 * own.accuracy:{ACCURACY_FORM}} %"
     mean = f", {100 * sum(accuracies) / len(accuracies):{ACCURACY_FORM}} %" if accuracies else ""
     return Cell(f"{own.loss:.3f}{accuracy}", f"{sum(losses) / len(losses):.3f}{mean}", key=str(own.loss))
-
-
-def _mark(found: BarrierSummary) -> Mark:
-    if not math.isfinite(found.mean):
-        return None
-    return found.mean, *(found.interval or (found.mean, found.mean))
