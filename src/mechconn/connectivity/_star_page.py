@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 GROUP_NAMES = {"held-out": "star to held-out runs", "source": "star to its sources", "pair": "between held-out runs"}
+SHORT_NAMES = {"held-out": "to runs", "source": "to sources", "pair": "between runs"}
 FORM = ".3g"
 STYLES = {"nearer": "holds", "farther": "does-not-hold", "no solution": "does-not-hold", "not shown": ""}
 CONDITIONAL = (
@@ -91,10 +92,13 @@ def write_star_findings(found: StarBarriers) -> Iterator[str]:
 
 
 def _describe_runs(found: StarBarriers, compared: StarComparison) -> str:
-    zeros = " Most barriers are zero, so nothing is judged." if compared.mostly_zero else ""
+    judged = compared.barrier.judged_interval
+    why = " Most barriers are zero, so nothing is judged." if compared.mostly_zero else ""
+    if not why and compared.verdict == "not shown" and judged is not None and judged[1] < 0.0:
+        why = " The highest values on the lines are not shown to be lower, so neither is the star nearer."
     return (
         f"To {compared.runs_nearer} of {len(found.runs)} runs the star is nearer than the mean of that run's own "
-        f"pairs.{zeros}"
+        f"pairs.{why}"
     )
 
 
@@ -139,13 +143,12 @@ def list_star_rows(found: StarBarriers) -> list[dict[str, Any]]:
 
 def make_star_sections(found: StarBarriers) -> Iterator[Section]:
     """Barriers by split, then the curves, then the star itself."""
-    table = make_star_table(found)
     said = "; ".join(f"{abbreviate_split(split)}: {verdict}" for split, verdict in found.verdicts.items())
     yield Section(
         "Barriers by split",
         text=f"Mean barriers ({found.unit}) along straight lines, each after units were matched. {CONDITIONAL}",
         figures=(Drawing(lambda: draw_star_barriers(found), f"{_describe_marks(found)} {said}."),),
-        tables=(table,),
+        tables=(make_star_table(found), make_evidence_table(found)),
     )
     if found.clusters:
         own_note = f"{_OWN_NOTE} {describe_clusters(found.clusters, tuple(found.star))}."
@@ -174,7 +177,7 @@ def _describe_marks(found: StarBarriers) -> str:
 
 
 def make_star_table(found: StarBarriers) -> Table:
-    """A row for each split: the mean barrier of each group, the differences, and the verdict."""
+    """A row for each split: the verdict, the mean barrier of each group, and their difference."""
     rows = []
     for split in found.splits:
         compared = found.compare(split)
@@ -183,39 +186,63 @@ def make_star_table(found: StarBarriers) -> Table:
                 abbreviate_split(split),
                 Cell(compared.verdict, describe_judged(compared), STYLES[compared.verdict]),
                 *(_make_mean_cell(found.mean(split, group)) for group in found.groups),
-                _make_difference_cell(compared.barrier, compared.ratio),
-                f"{compared.runs_nearer} of {len(found.runs)}",
-                _make_difference_cell(compared.highest),
-                _make_difference_cell(compared.excess),
+                _make_difference_cell(compared.barrier),
+                "" if compared.ratio is None else f"{compared.ratio:.2f}",
             )
         )
-    columns = (
-        "split", "verdict", *(GROUP_NAMES[group] for group in found.groups),
-        Cell("difference", title="and the ratio of both means"),
-        Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
-        Cell("highest", title="mean of the highest value on the lines: from the star, minus between runs"),
-        Cell("excess", title="of the star itself over the mean of the held-out runs"),
-    )  # fmt: skip
+    groups = (Cell(SHORT_NAMES[group], title=GROUP_NAMES[group]) for group in found.groups)
+    columns = ("split", "verdict", *groups, "difference", "ratio")
     note = (
         f"{len(found.runs)} held-out runs. Small print: 95 % intervals by a jackknife over held-out runs, each by "
         "itself; below a verdict that of the difference at the level at which all splits of this star hold together "
         "with 95 %, approximately (Student's t). No solution: the excess, there or on the reference, is above "
         f"{found.tolerance:g}. Nearer: this interval and the like of the highest {_name_measure(found)} on the lines, "
-        "which has no chord, lie below zero; farther: the first lies above; else, or where most barriers are zero, not "
-        "shown. Loss and error rate are judged apart: reading both doubles the claims. Of sources: smallest and "
+        "which has no chord, below, lie below zero; farther: the first lies above; else, or where most barriers are "
+        "zero, not shown. Loss and error rate are judged apart: reading both doubles the claims. Of sources: smallest and "
         "largest, since the star was fitted on them."
+    )
+    return Table(columns, tuple(rows), note=note)
+
+
+def make_evidence_table(found: StarBarriers) -> Table:
+    """A row for each split: what stands beside the barriers, the highest values and the star's own."""
+    rows = []
+    for split in found.splits:
+        compared = found.compare(split)
+        star, runs = (fmean(found.highest(split, group).values()) for group in ("held-out", "pair"))
+        rows.append(
+            (
+                abbreviate_split(split),
+                f"{compared.runs_nearer} of {len(found.runs)}",
+                f"{star:{FORM}}",
+                f"{runs:{FORM}}",
+                _make_difference_cell(compared.highest),
+                _make_difference_cell(compared.excess),
+            )
+        )
+    columns = (
+        "split", Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
+        "highest, to runs", "highest, between runs", "difference", "excess",
+    )  # fmt: skip
+    note = (
+        "Runs nearer: those to which the star is nearer than the mean of that run's own pairs. Highest: the mean of the "
+        f"highest {_name_measure(found)} on each line. Excess: the star's own {_name_measure(found)} over the mean of "
+        "the held-out runs'. Small print as above, each by itself."
     )
     return Table(columns, tuple(rows), note=note)
 
 
 def describe_judged(compared: StarComparison, form: str = FORM) -> str:
     """What stands below a verdict: the interval that was judged, or why none was."""
-    return "mostly zero" if compared.mostly_zero else format_interval(compared.barrier.judged_interval, form=form)
+    judged = compared.barrier.judged_interval
+    if compared.mostly_zero:
+        return "mostly zero"
+    open_ = compared.verdict == "not shown" and judged is not None and judged[1] < 0.0
+    return format_interval(judged, form=form) + ("; highest not shown lower" if open_ else "")
 
 
-def _make_difference_cell(found: StarDifference, ratio: float | None = None) -> Cell:
-    beside = "" if ratio is None else f" (ratio {ratio:.2f})"
-    return Cell(f"{found.value:+.3g}{beside}", format_interval(found.interval, form=FORM))
+def _make_difference_cell(found: StarDifference) -> Cell:
+    return Cell(f"{found.value:+.3g}", format_interval(found.interval, form=FORM))
 
 
 def _make_mean_cell(found: BarrierSummary) -> Cell:
@@ -300,5 +327,6 @@ def print_star(found: StarBarriers) -> Iterator[str]:
     yield found.headline
     yield from (f"  {line}" for line in _describe_own(found))
     yield from print_table(make_star_table(found))
+    yield from print_table(make_evidence_table(found))
     yield "  Verdicts hold together with 95 %, approximately (Student's t). " + CONDITIONAL
     yield from (f"  note: {note}" for note in found.notes)

@@ -202,23 +202,22 @@ class StarSummary(RunPart, kind="star"):
                 str(cell.width),
                 variant,
                 abbreviate_split(split),
+                Cell(found.verdict, describe_judged(found, ".3f"), STYLES[found.verdict]),
                 _make_cell(runs),
                 _make_cell(star),
                 _make_cell(source),
                 Cell("" if found.ratio is None else f"{found.ratio:.2f}"),
                 f"{found.runs_nearer} of {len(cell.barriers[variant].runs)}",
                 Cell(f"{found.highest.value:+.3f}", format_interval(found.highest.interval, form=".3f")),
-                Cell(found.verdict, describe_judged(found, ".3f"), STYLES[found.verdict]),
                 _make_own_cell(cell.barriers[variant], split),
             )
             for cell, variant, split, runs, star, source, found in self.list_comparisons()
             if cell.place == place
         )
         columns = (
-            "width", "sources", "split", "between runs", "star to runs", "star to sources", "ratio",
+            "width", "sources", "split", "verdict", "between runs", "star to runs", "star to sources", "ratio",
             Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
             Cell("highest", title="mean of the highest loss on the lines: from the star, minus between runs"),
-            "verdict",
             Cell("loss, accuracy", title="of the star; small: mean of the held-out runs"),
         )  # fmt: skip
         tolerance = next(iter(self.cells[0].barriers.values())).tolerance
