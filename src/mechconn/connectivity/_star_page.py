@@ -198,8 +198,8 @@ def make_star_table(found: StarBarriers) -> Table:
         "with 95 %, approximately (Student's t). No solution: the excess, there or on the reference, is above "
         f"{found.tolerance:g}. Nearer: this interval and the like of the highest {_name_measure(found)} on the lines, "
         "which has no chord, below, lie below zero; farther: the first lies above; else, or where most barriers are "
-        "zero, not shown. Loss and error rate are judged apart: reading both doubles the claims. Of sources: smallest and "
-        "largest, since the star was fitted on them."
+        "zero, not shown. Loss and error rate are judged apart: reading both doubles the claims. Of sources: smallest "
+        "and largest, since the star was fitted on them."
     )
     return Table(columns, tuple(rows), note=note)
 
@@ -225,9 +225,9 @@ def make_evidence_table(found: StarBarriers) -> Table:
         "highest, to runs", "highest, between runs", "difference", "excess",
     )  # fmt: skip
     note = (
-        "Runs nearer: those to which the star is nearer than the mean of that run's own pairs. Highest: the mean of the "
-        f"highest {_name_measure(found)} on each line. Excess: the star's own {_name_measure(found)} over the mean of "
-        "the held-out runs'. Small print as above, each by itself."
+        "Runs nearer: those to which the star is nearer than the mean of that run's own pairs. Highest: the mean of "
+        f"the highest {_name_measure(found)} on each line. Excess: the star's own {_name_measure(found)} over the mean "
+        "of the held-out runs'. Small print as above, each by itself."
     )
     return Table(columns, tuple(rows), note=note)
 

@@ -142,7 +142,7 @@ class StarSummary(RunPart, kind="star"):
                 "highest_difference": found.highest.value,
                 **_name_bounds("highest_difference", found.highest.interval),
                 "excess": found.excess.value,
-                "intervals_clear": found.verdict != "no solution" and _are_clear(runs, star),
+                "intervals_clear": _are_clear(runs, star, found),
                 "verdict": found.verdict,
                 "star_loss": cell.barriers[variant].star[split].loss,
                 "star_accuracy": cell.barriers[variant].star[split].accuracy,
@@ -163,7 +163,8 @@ class StarSummary(RunPart, kind="star"):
             f"Of {len(rows)} comparisons the star is nearer in {said['nearer']}, farther in {said['farther']}, and no "
             f"solution as the runs are in {said['no solution']}; {said['not shown']} show nothing. All together are "
             "right with 95 %, approximately (Student's t).",
-            f"The star's 95 % interval lies wholly below that of the runs at: {places}. {_EACH.format(len(rows))}"
+            "The star's 95 % interval lies wholly below that of the runs, where it is a solution and the highest "
+            f"losses on the lines fall as well, at: {places}. {_EACH.format(len(rows))}"
             if clear
             else f"Nowhere does the star's 95 % interval lie wholly below that of the runs. {_EACH.format(len(rows))}",
         )
@@ -284,9 +285,11 @@ def _name_bounds(name: str, interval: tuple[float, float] | None) -> dict[str, f
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def _are_clear(runs: BarrierSummary, star: BarrierSummary) -> bool:
-    """Whether the interval of the star's mean lies wholly below that of the runs' mean."""
-    return runs.interval is not None and star.interval is not None and star.interval[1] < runs.interval[0]
+def _are_clear(runs: BarrierSummary, star: BarrierSummary, found: StarComparison) -> bool:
+    """Whether the star's interval lies wholly below that of the runs, and the highest losses fall: no lifted chord."""
+    if found.verdict == "no solution" or runs.interval is None or star.interval is None:
+        return False
+    return star.interval[1] < runs.interval[0] and found.highest.interval is not None and found.highest.interval[1] < 0
 
 
 def _make_cell(found: BarrierSummary) -> Cell:
