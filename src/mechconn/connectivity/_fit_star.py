@@ -88,7 +88,7 @@ def fit_star(
         data: the data of the loss L, those of the sources: an (x, y) pair, a dataset, or a re-iterable of batches.
         align: how a source is matched with the star, where sources are realigned.
         symmetry: what may be moved; default: permutations and signs of units, found on the first two rows of the data.
-            Pass `symmetry_of(model, x)` to move scales and linear maps too, which gave worse stars (docs/star.md).
+            Pass `symmetry_of(model, x)` to move scales and linear maps too, which was not better (docs/star.md).
             It is proved once, on a source.
         norm: where the star's normalisation statistics come from; required when the model keeps any.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
