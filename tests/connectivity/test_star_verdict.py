@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from matplotlib.colors import to_hex
 from sklearn.datasets import load_digits
 from torch import nn
 
 import mechconn as mc
 from connectivity.star_nets import DATA, SUITE, fit
-from mechconn.connectivity import StarBarriers
+from mechconn.connectivity import BarrierSummary, StarBarriers, mark_barrier
 from mechconn.core import isolate_rng
 from zoo import build, mlp
 
@@ -66,6 +67,39 @@ def test_where_most_barriers_are_zero_nothing_is_judged() -> None:
     compared = flat.compare("cue")
     assert compared.mostly_zero and compared.verdict == "not shown"
     assert "mostly zero" in str(flat) and "Most barriers are zero" in " ".join(flat.findings)
+
+
+def test_the_page_shows_the_verdict_first_and_one_colour_for_each_group() -> None:
+    part, curves, own = FOUND.sections()
+    barriers, evidence = part.tables
+    assert [cell.text for cell in barriers.headings][:2] == ["split", "verdict"]
+    assert "all splits of this star hold together with 95 %, approximately (Student's t)" in barriers.note
+    assert "reading both doubles the claims" in barriers.note and "runs nearer" in str(evidence.headings[1])
+    assert "exact where rows are right or not" in own.note
+    marks, lines = part.figures[0].draw(), curves.figures[0].draw()
+    by_mark = {text.get_text(): colour for text, colour in list_legend(marks)}
+    by_line = {text.get_text(): colour for text, colour in list_legend(lines)}
+    assert by_mark == by_line and len(set(by_mark.values())) == 2
+
+
+def list_legend(figure: Any) -> list[Any]:
+    """(text, colour) of every entry."""
+    legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
+    handles = [handle for legend in legends for handle in legend.legend_handles]
+    colours = [to_hex(h.get_color() if hasattr(h, "get_color") else h.lines[0].get_color()) for h in handles]
+    return list(zip([text for legend in legends for text in legend.get_texts()], colours, strict=True))
+
+
+def test_marks_are_cut_off_at_zero_and_captions_say_what_they_are() -> None:
+    assert mark_barrier(BarrierSummary(0.1, 0.0, 0.2, 4, (-0.1, 0.3))) == (0.1, 0.0, 0.3)
+    assert mark_barrier(BarrierSummary(math.inf, 0.0, math.inf, 4, None)) is None
+    two = replace(
+        FOUND, runs=dict(list(FOUND.runs.items())[:2]),
+        lines=tuple(line for line in FOUND.lines if {line.a, line.b} <= {"star", "run 3", "run 4"}),
+    )  # fmt: skip
+    assert "Mean barriers with the range over lines." in two.sections()[0].figures[0].description
+    assert "Mean barriers with 95 % intervals" in FOUND.sections()[0].figures[0].description
+    assert "in error rate the star" in replace(FOUND, on="accuracy", tolerance=1.0).headline.lower()
 
 
 # ---------------------------------------------------------------- networks that learned nothing
