@@ -82,6 +82,7 @@ def test_the_remedies_of_these_messages_work() -> None:
     assert search(suite, lower=None, higher="target", floor=None).floor == 0.0
     assert search(suite, choose="largest", scales=(0.5, 1.0)).scale == 1.0
     labels = [n // 2 for n in range(80)]
+    how: Any
     for how in ({"choosing": 0.5}, {"choose": "best"}):
         assert search(suite, **({"choose": "shown", "cluster": labels, "keep": ("kept", 0.5)} | how)).over == "clusters"
 
@@ -124,6 +125,7 @@ def test_negative_values_are_refused_only_where_a_share_is_taken() -> None:
     how: Any = {"on": "below", "better": "higher",
                 "metrics": {"below": mc.Metric(lambda z, y: z.gather(1, y[:, None])[:, 0] - 20)}}  # fmt: skip
     assert search(SUITE, **how, lower=None, higher="target", keep=[], scales=(1.0,)).target == "target"
+    asked: Any
     for asked in ({"lower": None, "higher": "target", "keep": ("kept", 0.9)}, {"keep": []}):
         with pytest.raises(ValueError, match=r"negative on rows of '(kept|target)'; measure on what is 0 or more"):
             search(SUITE, **how, **asked)
@@ -131,7 +133,7 @@ def test_negative_values_are_refused_only_where_a_share_is_taken() -> None:
 
 def test_rows_that_choose_have_an_identity_in_the_settings() -> None:
     other = make_suite(kept=plant([9.0] * 40), target=plant([0.3] * 39 + [-1.0]))
-    first, same, second = (search(SUITE, **how) for how in ({}, {}, {"choosing": other}))
+    first, same, second = search(SUITE), search(SUITE), search(SUITE, choosing=other)
     assert first.settings["choosing"]["rows"] == {"kept": 40, "target": 40}
     assert first.settings_hash == same.settings_hash != second.settings_hash
 

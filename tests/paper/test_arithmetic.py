@@ -60,7 +60,8 @@ def test_a_run_says_of_every_change_what_the_seeds_say(tmp_path: Path) -> None:
     assert record.summary == mc.load_result(record.summary.to_dict()) or record.summary.rows()
     claims = find_recipe("arithmetic").judge_claims(record)
     assert {claim.verdict for claim in claims} <= {"holds", "does not hold", "undetermined"} and len(claims) == 4
-    assert all(found.settings["choose"] == "shown" for result in record.results for found in result.changes.values())
+    searched = [own for result in record.summary.results for own in result.changes.values()]
+    assert all(own.settings["choose"] == "shown" for own in searched)
     found = find_recipe("arithmetic").write_findings(record)
     assert len(found) == 2 and found[0].startswith("planted, 0.8 cued, minus cue only: ")
     assert all(section.title for section in record.sections())
@@ -110,12 +111,13 @@ def test_what_is_open_refutes_no_claim(tmp_path: Path) -> None:
     assert isinstance(one, ArithmeticResult)
     recipe = find_recipe("arithmetic")
 
+    def claim(name: Any, split: str, standing: Any) -> ScaleClaim:
+        return ScaleClaim(name, split, 0.0, (0.0, 0.0), 0.0, standing)
+
     def judge(removes: Any, *more: ScaleSearch) -> tuple[Claim, Claim]:
-        named = replace(one.changes["clean minus cued"], scale=0.5, model=nn.Identity(), claims=tuple(
-            ScaleClaim(claim, split, 0.0, (0.0, 0.0), 0.0, standing)
-            for claim, split, standing in (("moves", "rand_image", "shown"), ("removes", "rand_image", removes),
-                                           ("keeps", "no_cue", "shown"))
-        ))  # fmt: skip
+        claims = (claim("moves", "rand_image", "shown"), claim("removes", "rand_image", removes),
+                  claim("keeps", "no_cue", "shown"))  # fmt: skip
+        named = replace(one.changes["clean minus cued"], scale=0.5, model=nn.Identity(), claims=claims)
         cells = [replace(one, seed=n, changes={"clean minus cued": own}) for n, own in enumerate((named, *more))]
         target, random = recipe.judge_claims(replace(record, summary=summarise_arithmetic(cells)))
         return target, random
