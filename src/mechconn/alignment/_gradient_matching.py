@@ -78,7 +78,8 @@ class GradientMatching(AlignmentMethod, name="gradients"):
     Attributes:
         data: rows to take gradients on, read by index; by convention training data.
         change: what changed of B: a `WeightChange`, cut into `points` equal parts; or the networks that its training
-            went through after B, in their order, the last of which has the whole change; or None.
+            went through after B, in their order, the last of which has the whole change; or None, as for `align_many`,
+            where each network in turn is B.
         points: T, of a `WeightChange`.
         moving: whether A's gradients are taken at theta_A + g(tau_s), or all at theta_A.
         batch_size: rows at each point, drawn by the seed, the same for both networks; two or more where networks keep

@@ -136,9 +136,9 @@ def judge_transplant(
         progress: short for `Compute(progress=...)`; counts networks.
 
     Raises:
-        ValueError: a suite without interventions, a split that it does not hold, networks that are not one module (what
-            the transplant was told to ignore is ignored), a transplant that was read from a file, `norm` is missing, or
-            as in `measure_invariance`.
+        ValueError: a suite without interventions, a folder without relearning, a split that the suite does not hold,
+            networks that are not one module (what the transplant was told to ignore is ignored), a transplant that was
+            read from a file, `norm` is missing, or as in `measure_invariance`.
 
     Source: the controls of Ilharco et al. 2023 (random direction) and Chijiwa 2024 (no permutation).
     """
@@ -149,6 +149,8 @@ def judge_transplant(
     check_tolerance(tolerance, on)
     check_share("least", least)
     keep = _choose_kept(keep, suite)
+    if folder is not None and relearn is None:
+        raise ValueError("folder is where relearning writes checkpoints; pass relearn= as well, or leave it out")
     question = TravelQuestion(keep, least, tolerance, margin, on, choose_better(on, better), len(suite.interventions))
     _check_whole(found)
     onto, tuned = unwrap_module(onto, "onto"), unwrap_module(tuned, "tuned")

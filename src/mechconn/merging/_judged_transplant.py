@@ -16,7 +16,14 @@ from mechconn.merging._transplant_page import (
     make_judged_sections,
     write_answer,
 )
-from mechconn.merging._travelled import KeptLevel, MovedEffect, TravelQuestion, TravelVerdict, judge_travel
+from mechconn.merging._travelled import (
+    KeptLevel,
+    MovedEffect,
+    TravelQuestion,
+    TravelReason,
+    TravelVerdict,
+    judge_travel,
+)
 from mechconn.plotting import Header, Result, Section
 
 if TYPE_CHECKING:
@@ -58,15 +65,15 @@ class JudgedTransplant(Result, kind="judged_transplant"):
     notes: tuple[str, ...] = ()
 
     @property
-    def reasons(self) -> dict[str, tuple[TravelVerdict, tuple[str, ...]]]:
-        """Network -> its verdict, and the splits that decide it, "kept" among them."""
+    def reasons(self) -> dict[str, TravelReason]:
+        """Network -> its verdict, and what decides it."""
         tolerance = self.question.tolerance
         return {name: judge_travel(own, self.kept[name], tolerance) for name, own in self.effects.items()}
 
     @property
     def verdicts(self) -> dict[str, TravelVerdict]:
         """Network -> whether the fix travels by that way of changing the network; each is right with 95 % by itself."""
-        return {name: verdict for name, (verdict, _) in self.reasons.items()}
+        return {name: verdict for name, (verdict, *_) in self.reasons.items()}
 
     @property
     def verdict(self) -> TravelVerdict:

@@ -106,8 +106,7 @@ def find_move(
     if symmetry is not None and (matching is None or isinstance(matching, Alignment | ManyAlignments)):
         what = "matching=None moves nothing" if matching is None else "what was aligned before has its own"
         raise ValueError(f"symmetry is for an alignment method, and {what}; leave it out")
-    if matching is None or isinstance(matching, Alignment | ManyAlignments):
-        as_points(("onto", "base"), (onto, base), ignore)
+    as_points(("onto", "base"), (onto, base), ignore)
     if matching is None:
         apart = _measure_distance(parameters_of(onto), parameters_of(base))
         return Move(None, {}, None, apart, apart, (), {"method": "none"})
@@ -129,7 +128,8 @@ def find_move(
 
 def _check_alignment(found: Alignment, base: nn.Module, onto: nn.Module) -> None:
     moved = found.symmetry.apply(parameters_of(base), found.element)
-    same = all(are_equal(own, moved[name]) for name, own in found.params.items())
+    known = found.params if hasattr(found, "params") else moved  # files hold none, and the distance tells alone
+    same = all(are_equal(own, moved[name]) for name, own in known.items())
     apart = _measure_distance(parameters_of(onto), moved)
     if not same or not math.isclose(apart, found.distance_after, rel_tol=NEAR, abs_tol=NEAR):
         raise ValueError(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 AGAIN = "transplant it again with mechconn.transplant"
+BARRIER = "a barrier on the line"
+"""In notes of an alignment that are on paths, of which there are none here."""
 RESIZED = 2.0
 """A factor by which moving may change the norm of a parameter's change without a note."""
 
@@ -149,6 +151,7 @@ def _list_lines(notes: Sequence[str]) -> Iterator[str]:
     yield from (f"note: {note}" for note in notes)
 
 
+@torch.inference_mode(False)  # so that what it makes can be trained on
 def transplant(
     change: WeightChange,
     base: nn.Module,
@@ -225,7 +228,7 @@ def transplant(
         *_note_doubts(move, change, moved),
         *_note_other_change(matching, change),
         *_note_statistics(model, onto),
-        *move.notes,
+        *(note for note in move.notes if BARRIER not in note),
     )
     log_warnings("transplant", notes)
     settings = {
@@ -259,6 +262,11 @@ def add_change(
 ) -> nn.Module:
     """The network at theta + scale tau with the statistics that a policy gives it, in evaluation mode."""
     params = parameters_of(with_change(onto, change, scale))
+    if infinite := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(
+            f"scale {scale:g} makes weights infinite, or they were so: {', '.join(infinite[:3])}; take finite weights "
+            "and a smaller scale"
+        )
     spot = Spot(lambda: {name: tensor.clone() for name, tensor in params.items()}, [point_of(onto)], None, [1.0])
     return model_at(onto, spot, 0.5, norm=norm, seed=seed, compute=compute.without_progress())
 
@@ -271,6 +279,9 @@ def are_statistics_of(model: nn.Module, onto: nn.Module) -> bool:
 
 def _note_doubts(move: Move, given: WeightChange, moved: WeightChange) -> Iterator[str]:
     share = move.measure_unmatched(moved)
+    if move.symmetry is not None and not move.symmetry.sizes:
+        yield "the network has no hidden units that may be moved: the change is added as it is"
+        return
     if share is not None and move.coverage is not None and move.coverage < 1.0:
         yield (
             f"{100 * (1 - move.coverage):.1f} % of the hidden axes have units that stay in their order; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from mechconn.core import abbreviate_split
@@ -15,7 +15,7 @@ from mechconn.mechanisms import (
     name_mechanism,
     name_split,
 )
-from mechconn.merging._travelled import KEPT, MovedEffect
+from mechconn.merging._travelled import MovedEffect, TravelReason
 from mechconn.plotting import Cell, Drawing, Section, Table, draw_marks, place_legend
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ WIDEST = 10.0
 
 def write_answer(found: JudgedTransplant) -> str:
     """Does the fix travel? The answer, its reasons and numbers, and what controls and relearning say against it."""
-    verdict, decided = found.reasons["transplanted"]
+    reason = found.reasons["transplanted"]
     own, scale = found.effects["transplanted"], choose_effect_scale(found.networks["before"])
     numbers = [
         f"{_write_share(effect)} of the way on {split}" for split, effect in own.items() if effect.beyond is not None
@@ -40,21 +40,21 @@ def write_answer(found: JudgedTransplant) -> str:
         f"{scale.write(kept.effect)} {scale.unit} on {found.question.keep} ({scale.write_interval(kept.interval)}; "
         f"tuning itself {scale.write(tuned.effect)})"
     )
-    reason = "" if verdict == "travels" else f" ({'; '.join(_list_reasons(found, verdict, decided))})"
-    return " ".join([f"{WORDS[verdict]}{reason}: {'; '.join(numbers)}.", *_list_doubts(found)])
+    why = "" if reason.verdict == "travels" else f" ({'; '.join(_list_reasons(found, reason))})"
+    return " ".join([f"{WORDS[reason.verdict]}{why}: {'; '.join(numbers)}.", *_list_doubts(found)])
 
 
-def _list_reasons(found: JudgedTransplant, verdict: str, decided: Sequence[str]) -> Iterator[str]:
+def _list_reasons(found: JudgedTransplant, reason: TravelReason) -> Iterator[str]:
     """Why it does not travel, or what is open."""
-    where, percent = ", ".join(split for split in decided if split != KEPT), f"{100 * found.question.least:g} %"
-    is_open = verdict == "undetermined"
+    where, percent = ", ".join(reason.splits), f"{100 * found.question.least:g} %"
+    is_open = reason.verdict == "undetermined"
     if where:
         yield (
             f"whether it goes {percent} of the way is open on {where}"
             if is_open
-            else (f"it goes less than {percent} of the way on {where}")
+            else f"it goes less than {percent} of the way on {where}"
         )
-    if KEPT in decided:
+    if reason.kept:
         yield f"whether {_name_kept(found)} is kept is open" if is_open else f"{_name_kept(found)} is lost"
     if all(effect.beyond is None for effect in found.effects["tuned"].values()):
         yield (
@@ -78,7 +78,7 @@ def _list_doubts(found: JudgedTransplant) -> Iterator[str]:
     verdicts = found.verdicts
     for name in (name for name in CONTROLS if verdicts.get(name) == "travels"):
         yield f"{CONTROLS[name].capitalize()} travels as well."
-    if KEPT in found.reasons["tuned"][1] and verdicts["tuned"] == "does not travel":
+    if found.reasons["tuned"].kept and verdicts["tuned"] == "does not travel":
         yield f"Tuning itself does not keep {_name_kept(found)}."
     if found.relearned:
         said = [
@@ -90,11 +90,11 @@ def _list_doubts(found: JudgedTransplant) -> Iterator[str]:
 
 def explain_verdict(found: JudgedTransplant) -> str:
     """What the verdict rests on."""
-    verdict, decided = found.reasons["transplanted"]
-    if verdict == "travels":
-        percent, where = f"{100 * found.question.least:g} %", ", ".join(decided)
+    reason = found.reasons["transplanted"]
+    if reason.verdict == "travels":
+        percent, where = f"{100 * found.question.least:g} %", ", ".join(reason.splits)
         return f"{percent} of the way or more are shown on {where}, and {_name_kept(found)} is kept."
-    return f"{'; '.join(_list_reasons(found, verdict, decided))}."
+    return f"{'; '.join(_list_reasons(found, reason))}."
 
 
 def describe_controls(found: JudgedTransplant) -> Iterator[str]:
@@ -225,7 +225,12 @@ def draw_shares(found: JudgedTransplant, ax: Axes | None = None) -> Figure:
         low, high = (min(max(bound, -WIDEST), WIDEST) for bound in effect.interval)
         return min(max(effect.share, low), high), low, high
 
-    series = {name: [mark(own[split]) for split in splits] for name, own in found.effects.items() if name != "tuned"}
+    series = {
+        name: [
+            mark(found.effects[name][split]) if name in found.effects and name != "tuned" else None for split in splits
+        ]
+        for name in found.networks
+    }
     figure = draw_marks([abbreviate_split(split) for split in splits], series, "share of the way", "intervention", ax)
     axes = figure.axes[0] if ax is None else ax
     axes.axhline(0.0, color="gray", linewidth=0.8)

@@ -44,16 +44,28 @@ are wider than those that the verdict rests on: it may be settled where a shown 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from mechconn.mechanisms import ALPHA, Difference, On
 from mechconn.stats import Interval
 
 TravelVerdict: TypeAlias = Literal["travels", "does not travel", "undetermined"]
-KEPT = "kept"
-"""What decides beside the splits."""
+
+
+class TravelReason(NamedTuple):
+    """A verdict and what decides it: what speaks against travelling, what is open, or what shows it.
+
+    Attributes:
+        verdict: on one network.
+        splits: interventions whose share of the way decides, or is open.
+        kept: whether what must be kept is lost, or open.
+    """
+
+    verdict: TravelVerdict
+    splits: tuple[str, ...] = ()
+    kept: bool = False
 
 
 @dataclass(frozen=True)
@@ -180,21 +192,14 @@ def add_directions(
     }
 
 
-def judge_travel(
-    effects: Mapping[str, MovedEffect], kept: KeptLevel, tolerance: float
-) -> tuple[TravelVerdict, tuple[str, ...]]:
-    """The verdict on one network, and what decides it: splits, "kept", or those that are open."""
+def judge_travel(effects: Mapping[str, MovedEffect], kept: KeptLevel, tolerance: float) -> TravelReason:
+    """The verdict on one network, and what decides it."""
     beyond = {split: found.beyond.interval for split, found in effects.items() if found.beyond is not None}
     least, most = kept.judged_interval
-    against = [*(split for split, (_, high) in beyond.items() if high < 0), *_list_kept(most < -tolerance)]
-    if against:
-        return "does not travel", tuple(against)
-    open_ones = [*(split for split, (low, _) in beyond.items() if low < 0), *_list_kept(least < -tolerance)]
-    if beyond and not open_ones:
-        return "travels", tuple(beyond)
-    return "undetermined", tuple(open_ones)
-
-
-def _list_kept(is_concerned: bool) -> Iterator[str]:
-    if is_concerned:
-        yield KEPT
+    less, lost = tuple(split for split, (_, high) in beyond.items() if high < 0), most < -tolerance
+    if less or lost:
+        return TravelReason("does not travel", less, lost)
+    open_ones, may_be_lost = tuple(split for split, (low, _) in beyond.items() if low < 0), least < -tolerance
+    if not beyond or open_ones or may_be_lost:
+        return TravelReason("undetermined", open_ones, may_be_lost)
+    return TravelReason("travels", tuple(beyond))
