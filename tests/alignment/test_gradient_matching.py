@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
+from mechconn.alignment import _gradient_matching, _network_gradients
 from mechconn.alignment._network_gradients import make_dual
+from small_networks import Attending, of_all_kinds
 from zoo import CLASSES, FEATURES, Recurrent, build, rows
 
 X, Y = rows(60)
@@ -21,27 +23,6 @@ X, Y = rows(60)
 
 def squared(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs[:, 0] - targets).square() / 2
-
-
-def of_all_kinds() -> nn.Module:
-    """Permutations everywhere, scales behind ReLU, signs around tanh, and linear maps between the last two layers."""
-    layers = (nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3), nn.Linear(3, CLASSES))
-    return nn.Sequential(*layers)
-
-
-class Attending(nn.Module):
-    """Two heads in a residual stream that RMSNorm without gains reads, so that rotations of the stream are free."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.qkv, self.out = nn.Linear(2, 6), nn.Linear(6, 18), nn.Linear(6, 6)
-        self.norm, self.head = nn.RMSNorm(6, elementwise_affine=False, eps=1e-5), nn.Linear(6, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x.unflatten(-1, (2, 2)))
-        q, k, v = (part.unflatten(-1, (2, 3)).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, -1))
-        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return self.head(self.norm(x).mean(1))
 
 
 def convolved() -> nn.Module:
@@ -263,3 +244,84 @@ def test_one_line_says_what_is_wrong() -> None:
         still = mc.Symmetry.from_axes(spectral, {}, example_input=X)
         mc.align(spectral, copy.deepcopy(spectral), mc.GradientMatching((X, Y)), still)
     assert mc.align(a, b, mc.WeightMatching(), symmetry).coverage > 0
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+
+@pytest.mark.parametrize(("moving", "gradients", "ascents"), [(True, 20, 10), (False, 11, 1)])
+def test_gradients_that_stay_are_taken_once(
+    moving: bool, gradients: int, ascents: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten points on the same rows: B's gradient at each, and A's at each or once; one ascent where A stays."""
+    a, b, c = (build(net, seed) for seed in range(3))
+    counts = {"gradients": 0, "ascents": 0}
+    measure, search = _network_gradients.GradientReader.measure, _gradient_matching.search_element
+
+    def count_measure(self: Any, *args: Any) -> Any:
+        counts["gradients"] += 1
+        return measure(self, *args)
+
+    def count_search(*args: Any, **how: Any) -> Any:
+        counts["ascents"] += 1
+        return search(*args, **how)
+
+    monkeypatch.setattr(_network_gradients.GradientReader, "measure", count_measure)
+    monkeypatch.setattr(_gradient_matching, "search_element", count_search)
+    method = mc.GradientMatching((X, Y), mc.weight_change(b, c), moving=moving)
+    mc.align(a, b, method, mc.symmetry_of(a, X[:4]))
+    assert counts == {"gradients": gradients, "ascents": ascents}
+
+
+def test_small_gradients_of_a_layer_still_decide() -> None:
+    """Inputs of size 1e-5: gradients before the head are 1e-5 of its own, and yet not the weights match the units."""
+
+    def deep() -> nn.Module:
+        layers = (nn.Linear(FEATURES, 6, bias=False), nn.Tanh(), nn.Linear(6, 6, bias=False), nn.Tanh())
+        return nn.Sequential(*layers, nn.Linear(6, CLASSES))
+
+    a, b = build(deep, 1), build(deep, 2)
+    symmetry = mc.symmetry_of(a, X[:4])
+    weights = mc.align(a, b, mc.WeightMatching(), symmetry)
+    large, small = (mc.align(a, b, mc.GradientMatching((X * size, Y)), symmetry) for size in (1e-2, 1e-5))
+    assert all(torch.equal(large.permutations[group], small.permutations[group]) for group in symmetry.sizes)
+    assert any(not torch.equal(weights.permutations[group], small.permutations[group]) for group in symmetry.sizes)
+
+
+def test_dropout_is_off_beside_statistics_of_the_batch() -> None:
+    """A copy has the same gradients, whose masks would else differ."""
+
+    def dropping() -> nn.Module:
+        return nn.Sequential(
+            *(nn.Linear(FEATURES, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, CLASSES))
+        )
+
+    a = build(dropping, 1)
+    symmetry = mc.symmetry_of(a, X[:4])
+    b = moved_by(symmetry, a, symmetry.random(5, kinds=("permutation",)))
+    found = mc.align(a, b, mc.GradientMatching((X, Y)), symmetry)
+    assert found.similarity_after == pytest.approx({"layer0": 1.0})
+    with pytest.raises(ValueError, match=r"from each batch, which one row does not have; pass batch_size=2"):
+        mc.align(a, b, mc.GradientMatching((X, Y), batch_size=1), symmetry)
+
+
+def test_single_precision_finds_a_copy() -> None:
+    a, tuned = build(of_all_kinds, 1, torch.float32), build(of_all_kinds, 2, torch.float32)
+    data = (X.float(), Y)
+    symmetry = mc.symmetry_of(a, data[0][:4])
+    b = moved_by(symmetry, a, symmetry.random(5, kinds=("permutation",)))
+    element = symmetry.random(5, kinds=("permutation",))
+    change = mc.weight_change(b, moved_by(symmetry, tuned, element))
+    found = mc.align(a, b, mc.GradientMatching(data, change, points=3), symmetry)
+    assert found.distance_after < 1e-5 * found.distance_before
+
+
+def test_passes_are_counted_by_point() -> None:
+    a, b = build(net, 1), build(net, 2)
+    counts = [
+        mc.GradientMatching((X, Y)),
+        mc.GradientMatching((X, Y), mc.weight_change(a, b), points=4),
+        mc.GradientMatching((X, Y), [a, b]),
+    ]
+    assert [method.count_passes(60) / 360 for method in counts] == [1, 4, 2]

@@ -10,46 +10,9 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from hidden_cues import PLACEBO, QUICK, SPLITS, TUNED, draw, make_models
-from mechconn.merging._travelled import compute_share, judge_travel
-from planted_merges import right_on
+from mechconn.merging._travelled import KeptLevel, compute_share, judge_travel
+from planted_transplants import ALL, BEFORE, CHANGE, FOUND, ROWS, TUNED_READER, Reader, judge, plant
 from zoo import build, norm_mlp, rows
-
-ROWS = 2000
-
-
-class Reader(nn.Module):
-    """Predicts the class in the column that its only parameter names: 0 before, 1 with the change, 2 tuned.
-
-    A change of random direction is 1 or -1: it reads column 1 or column -1, the last.
-    """
-
-    def __init__(self, column: float) -> None:
-        super().__init__()
-        self.column = nn.Parameter(torch.tensor(float(column), dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        chosen = x[:, int(self.column.detach().round())]
-        return 10.0 * nn.functional.one_hot(chosen.long(), 2).double()
-
-
-BEFORE, TUNED_READER = Reader(0.0), Reader(2.0)
-CHANGE = mc.weight_change(BEFORE, Reader(1.0))
-FOUND = mc.transplant(CHANGE, BEFORE, BEFORE, None)
-
-
-def plant(before: int, moved: int, tuned: int, random: int | None = None) -> tuple[Tensor, Tensor]:
-    """Rows on which so many answers are right of the network before, with the change, tuned, and of a random change."""
-    sides = [right_on(count, ROWS) for count in (before, moved, tuned, before if random is None else random)]
-    return torch.stack([(~right).double() for right in sides], 1), torch.zeros(ROWS, dtype=torch.int64)
-
-
-def judge(cue: Any, rand_cue: Any, no_cue: Any = None, **how: Any) -> mc.JudgedTransplant:
-    splits = {"cue": cue, "rand_cue": rand_cue, **({} if no_cue is None else {"no_cue": no_cue})}
-    suite = mc.Suite(splits, reference="cue", interventions=("rand_cue",))
-    return mc.judge_transplant(FOUND, BEFORE, suite, tuned=TUNED_READER, **how)
-
-
-ALL = plant(1800, 1800, 1800)
 
 
 @pytest.mark.parametrize(
@@ -80,14 +43,14 @@ def test_a_destroyed_network_has_no_effects_and_its_fix_does_not_travel() -> Non
     found = judge(plant(1800, 1000, 1800), plant(400, 1000, 1800), plant(1800, 1000, 1800))
     own = found.effects["transplanted"]["rand_cue"]
     assert own.share == pytest.approx(1.0) and found.verdict == "does not travel"
-    assert found.reasons["transplanted"][1] == ("kept",)
-    assert found.kept["transplanted"].effect == pytest.approx(-0.4) and found.keep == "no_cue"
+    assert found.reasons["transplanted"][1:] == ((), True)
+    assert found.kept["transplanted"].effect == pytest.approx(-0.4) and found.question.keep == "no_cue"
 
 
 def test_what_must_be_kept_is_open_where_the_rows_cannot_tell() -> None:
     found = judge(ALL, plant(400, 1800, 1800), plant(1800, 1700, 1800))
-    assert found.verdict == "undetermined" and found.reasons["transplanted"][1] == ("kept",)
-    assert "open on no_cue" in found.headline
+    assert found.verdict == "undetermined" and found.reasons["transplanted"][1:] == ((), True)
+    assert "whether accuracy on no_cue is kept is open" in found.headline and "of the way is open" not in found.headline
     assert judge(ALL, plant(400, 1800, 1800), plant(1800, 1700, 1800), tolerance=0.2).verdict == "travels"
     assert judge(ALL, plant(400, 1800, 1800), plant(1800, 1700, 1800), keep="cue").verdict == "travels"
 
@@ -138,10 +101,10 @@ def test_a_network_that_does_what_the_tuned_one_does_goes_the_whole_way_for_cert
 
 
 def test_a_verdict_needs_an_effect_that_tuning_moves() -> None:
-    nothing = mc.mechanisms.Difference(0.0, (-0.01, 0.01))
-    assert judge_travel({}, nothing, 0.5, 0.05) == ("undetermined", ())
-    lost = mc.mechanisms.Difference(-0.3, (-0.4, -0.2))
-    assert judge_travel({}, lost, 0.5, 0.05) == ("does not travel", ("kept",))
+    nothing = KeptLevel(0.0, (-0.01, 0.01), (-0.01, 0.01))
+    assert judge_travel({}, nothing, 0.05) == ("undetermined", (), False)
+    lost = KeptLevel(-0.3, (-0.4, -0.2), (-0.4, -0.2))
+    assert judge_travel({}, lost, 0.05) == ("does not travel", (), True)
 
 
 def test_a_fix_travels_to_a_copy_and_is_as_gone_there() -> None:
@@ -156,6 +119,10 @@ def test_a_fix_travels_to_a_copy_and_is_as_gone_there() -> None:
     judged = mc.judge_transplant(found, onto, suite, tuned=tuned, relearn=task, tolerance=0.5)
     for split, own in judged.effects["transplanted"].items():
         assert own.moved.effect == pytest.approx(judged.effects["tuned"][split].moved.effect, abs=1e-9)
+    assert judged.verdicts["tuned"] == judged.verdict == "travels"
+    assert "By relearning, the transplanted network" in judged.headline
+    assert "the tuned network" in judged.headline.split("By relearning")[1]
+    assert "its excess over its control" in str(judged) and "one training run" in str(judged)
     assert judged.relearned["transplanted"].excess == pytest.approx(judged.relearned["tuned"].excess, abs=1e-6)
     assert set(judged.networks) == {"before", "transplanted", "unaligned", "random", "tuned"}
     assert judged.verdicts["unaligned"] != "travels" and set(judged.gains) == {"rand_cue", "rand_image"}
@@ -186,7 +153,7 @@ def test_statistics_of_the_controls_must_be_chosen_and_rows_that_judge_are_noted
     assert "statistics were taken on rows that judge the transplant, in cue" in " ".join(judged.notes)
     matched = mc.transplant(mc.weight_change(base, tuned), base, onto, mc.GradientMatching(data), norm=policy)
     judged = mc.judge_transplant(matched, onto, suite, tuned=own, norm=policy)
-    assert "matched by the loss on rows that judge the transplant, in cue" in " ".join(judged.notes)
+    assert "units were matched on rows that judge the transplant, in cue" in " ".join(judged.notes)
     other = mc.judge_transplant(found, onto, suite, tuned=own, norm=mc.KeepNorm())
     assert "came from another policy" in " ".join(other.notes)
 

@@ -13,32 +13,12 @@ from torch import Tensor, nn
 
 import mechconn as mc
 from mechconn.core import isolate_rng
+from small_networks import Attending, of_all_kinds
 from symmetry.hub_models import IDS, gpt2
 from zoo import CLASSES, FEATURES, Recurrent, build, norm_mlp, rows
 
 X, Y = rows(40)
 IMAGES = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-
-
-def of_all_kinds() -> nn.Module:
-    """Permutations everywhere, scales behind ReLU, signs around tanh, and linear maps between the last two layers."""
-    layers = (nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3), nn.Linear(3, CLASSES))
-    return nn.Sequential(*layers)
-
-
-class Attending(nn.Module):
-    """Two heads in a residual stream that RMSNorm without gains reads, so that rotations of the stream are free."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed, self.qkv, self.out = nn.Linear(2, 6), nn.Linear(6, 18), nn.Linear(6, 6)
-        self.norm, self.head = nn.RMSNorm(6, elementwise_affine=False, eps=1e-5), nn.Linear(6, CLASSES)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.embed(x.unflatten(-1, (2, 2)))
-        q, k, v = (part.unflatten(-1, (2, 3)).transpose(1, 2) for part in self.qkv(self.norm(x)).chunk(3, -1))
-        x = x + self.out(nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-        return self.head(self.norm(x).mean(1))
 
 
 def resnet() -> nn.Module:
@@ -138,7 +118,7 @@ def test_signs_scales_and_maps_are_moved_along(name: str) -> None:
     torch.testing.assert_close(
         run(found.model, example), run(mc.with_change(base, change), example), rtol=1e-6, atol=1e-8
     )
-    assert found.cosine < 0.9
+    assert found.cosine is not None and found.cosine < 0.9
     assert (abs(found.moved_size / found.size - 1) > 1e-3) == (name in ("all kinds", "attention"))
 
 
@@ -151,9 +131,11 @@ def test_without_matching_the_change_is_added_as_it_is() -> None:
     assert all(torch.equal(tensor, expected[name]) for name, tensor in mc.parameters_of(found.model).items())
     assert found.cosine == pytest.approx(1.0) and found.distance_before == found.distance_after
     assert "As it is" in found.headline and found.alignment is None
+    assert found.coverage is None and found.unmatched is None
+    assert found.added_size == pytest.approx(0.5 * change.norm) and f"norm {found.added_size:.4g}" in found.headline
 
 
-def test_an_alignment_and_many_networks_that_were_aligned_before() -> None:
+def test_an_alignment_and_many_networks_that_were_aligned_before(tmp_path: Path) -> None:
     base, tuned, example = make("all kinds")
     symmetry = mc.symmetry_of(base, example)
     onto, third = moved_by(symmetry, base, symmetry.random(5)), build(of_all_kinds, 8)
@@ -162,6 +144,9 @@ def test_an_alignment_and_many_networks_that_were_aligned_before() -> None:
     before = mc.align(onto, base, mc.WeightMatching(), symmetry)
     again = mc.transplant(change, base, onto, before)
     assert torch.equal(run(first.model, example), run(again.model, example))
+    before.save(tmp_path / "alignment.json")
+    read = mc.transplant(change, base, onto, mc.load_result(tmp_path / "alignment.json"))  # pyright: ignore
+    assert torch.equal(run(first.model, example), run(read.model, example))
     many = mc.align_many({"a": base, "b": onto, "c": third}, mc.UniverseMatching(), symmetry)
     through = mc.transplant(change, base, onto, many)
     torch.testing.assert_close(run(through.model, example), run(tuned, example), rtol=1e-6, atol=1e-8)
@@ -230,6 +215,69 @@ def test_units_that_were_not_compared_count_as_unmatched() -> None:
     found = mc.transplant(mc.WeightChange(tensors), base, onto, Blind(), mc.symmetry_of(base, X))
     total = sum(tensor.numel() for tensor in tensors.values())
     assert found.unmatched == pytest.approx(1 - CLASSES / total)
+    many = mc.align_many({"a": base, "b": onto}, Blind(), mc.symmetry_of(base, X), onto="b")
+    through = mc.transplant(mc.WeightChange(tensors), base, onto, many)
+    assert many.unseen == ("layer0",) and through.unmatched == pytest.approx(1 - CLASSES / total)
+
+
+def test_a_unit_saved_at_another_scale_is_noted() -> None:
+    """One unit of the base at 1e-6 of its scale: a change of norm 0.4 becomes one of 125, and the headline says so."""
+
+    def small() -> nn.Module:
+        return nn.Sequential(nn.Linear(FEATURES, 6), nn.ReLU(), nn.Linear(6, CLASSES))
+
+    base, onto = build(small, 0), build(small, 2)
+    with torch.no_grad():
+        base.get_parameter("0.weight")[0] *= 1e-6
+        base.get_parameter("0.bias")[0] *= 1e-6
+    tensors = {name: 0.1 * torch.ones_like(p) for name, p in mc.parameters_of(base).items()}
+    symmetry = mc.symmetry_of(base, X)
+    found = mc.transplant(mc.WeightChange(tensors), base, onto, mc.WeightMatching(), symmetry)
+    assert found.moved_size > 10 * found.size and f"norm {found.moved_size:.4g} ({found.size:.4g} as given)" in str(
+        found
+    )
+    assert "factor of 2 in 0.weight" in " ".join(found.notes)
+    plain = mc.transplant(mc.WeightChange(tensors), build(small, 1), onto, mc.WeightMatching(), symmetry)
+    assert ("factor of 2" in " ".join(plain.notes)) == any(
+        not 0.5 <= plain.norms[name] / size <= 2 for name, size in plain.given.norms.items()
+    )
+
+
+def test_a_change_of_zero_has_no_direction_and_another_one_is_noted() -> None:
+    base, tuned, example = make("all kinds")
+    onto, symmetry, change = build(of_all_kinds, 7), mc.symmetry_of(base, example), mc.weight_change(base, tuned)
+    zero = mc.transplant(0.0 * change, base, onto, mc.WeightMatching(), symmetry)
+    assert zero.cosine is None and "undefined, as the change is zero" in str(zero) and "nan" not in str(zero)
+    along = mc.GradientMatching((X, Y), change, points=2)
+    other = mc.transplant(-1.0 * change, base, onto, along, symmetry)
+    assert "along another change" in " ".join(other.notes)
+    assert "along another change" not in " ".join(mc.transplant(change, base, onto, along, symmetry).notes)
+
+
+def test_networks_without_hidden_units_say_so() -> None:
+    base, onto = (build(lambda: nn.Linear(FEATURES, 2), seed) for seed in (1, 2))
+    change = mc.weight_change(base, onto)
+    found = mc.transplant(change, base, onto, mc.WeightMatching(), mc.symmetry_of(base, X))
+    assert found.notes[0] == "the network has no hidden units that may be moved: the change is added as it is"
+    assert "of the hidden axes" not in " ".join(found.notes)
+
+
+def test_notes_on_lines_stay_with_the_alignment() -> None:
+    base, tuned, example = make("LSTM")
+    symmetry = mc.symmetry_of(base, example)
+    onto = moved_by(symmetry, base, symmetry.random(5, kinds=("sign",)))
+    found = mc.transplant(mc.weight_change(base, tuned), base, onto, mc.WeightMatching(), symmetry)
+    assert found.alignment is not None and "barrier" in " ".join(found.alignment.notes)
+    assert "barrier" not in " ".join(found.notes)
+
+
+def test_what_is_made_in_inference_mode_can_be_trained_on() -> None:
+    base, tuned, _ = make("all kinds")
+    change = mc.weight_change(base, tuned)
+    with torch.inference_mode():
+        found = mc.transplant(change, base, build(of_all_kinds, 7), None)
+    found.model(X).sum().backward()
+    assert all(parameter.grad is not None for parameter in found.model.parameters())
 
 
 def test_nothing_of_the_users_is_changed_and_seeds_decide() -> None:
@@ -277,4 +325,10 @@ def test_one_line_says_what_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"needs to know what may be permuted, .*symmetry=symmetry_of"):
         mc.transplant(change, base, onto, mc.WeightMatching())
     with pytest.raises(ValueError, match="scale must be a finite number"):
-        mc.transplant(change, base, onto, None, scale=float("nan"))
+        mc.transplant(change, base, onto, mc.WeightMatching(), scale=float("nan"))
+    with pytest.raises(ValueError, match=r"symmetry is for an alignment method, .*leave it out"):
+        mc.transplant(change, base, onto, None, symmetry)
+    with pytest.raises(ValueError, match="onto and base"):
+        mc.transplant(change, base, build(lambda: nn.Linear(2, 2), 1), mc.WeightMatching(), symmetry)
+    with pytest.raises(ValueError, match=r"infinite|finite"):
+        mc.transplant(change, base, onto, None, scale=1e308)

@@ -135,6 +135,7 @@ def align_many(
         settings={"method": method.registered_name, **method.describe(), "onto": onto, "cycles": cycles, "seed": seed},
         notes=notes,
         rows_of=method.optimised_on() or getattr(method, "data", None),
+        unseen=found.unseen,
         **compared,
     )
 
@@ -240,7 +241,7 @@ def _share_between_equals(hashes: Sequence[str], found: ManyMatching) -> ManyMat
     """What was found, equal networks with one element, so that their names do not decide which of two they get."""
     first: dict[str, Element] = {}
     elements = [first.setdefault(own, element) for own, element in zip(hashes, found.elements, strict=True)]
-    return ManyMatching(elements, found.notes)
+    return ManyMatching(elements, found.notes, found.unseen)
 
 
 def _match_onto(
@@ -252,7 +253,7 @@ def _match_onto(
     compute: Compute,
 ) -> ManyMatching:
     """Each network moved onto one of them as saved."""
-    elements, notes = list[Element](), list[str]()
+    elements, notes, unseen = list[Element](), list[str](), list[str]()
     for done, (name, model) in enumerate(models.items(), 1):
         if name == onto:
             elements.append({})
@@ -260,5 +261,6 @@ def _match_onto(
         found = match_units(models[onto], model, method, symmetry, seed, compute.without_progress())
         elements.append(found.element)
         notes += [f"model {name!r}: {note}" for note in found.notes]
+        unseen += found.unseen
         compute.report("matching many networks", done, len(models))
-    return ManyMatching(elements, tuple(notes))
+    return ManyMatching(elements, tuple(notes), tuple(dict.fromkeys(unseen)))

@@ -214,6 +214,7 @@ def match_units(
         model=model,
         factors=matched.factors,
         distance_by_kind=by_kind,
+        rows_of=method.optimised_on() or getattr(method, "data", None),
     )
 
 

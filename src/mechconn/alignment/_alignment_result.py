@@ -11,7 +11,7 @@ from pydantic import PlainValidator
 from torch import Tensor, nn
 
 from mechconn.alignment._distances import describe_distances, join_kinds
-from mechconn.core import NOT_SAVED, Params
+from mechconn.core import NOT_SAVED, Data, Params
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, leave_out
 from mechconn.symmetry import Symmetry
 
@@ -71,6 +71,7 @@ class Alignment(Result, kind="alignment"):
             permuted; what is left out is not multiplied.
         distance_by_kind: kind -> the distance once B is moved by its part of the element and by those before it, in the
             order permutation, sign, scale, linear; of the kinds that moved B.
+        rows_of: the data that the method read; None where it read none. Files leave them out.
     """
 
     permutations: Annotated[Mapping[str, Tensor], PlainValidator(_read_permutations)]
@@ -88,6 +89,7 @@ class Alignment(Result, kind="alignment"):
     model: nn.Module = field(default=leave_out("model", MOVE_AGAIN), metadata=NOT_SAVED)
     factors: Annotated[Mapping[str, Tensor], PlainValidator(_read_factors)] = field(default_factory=dict)
     distance_by_kind: Mapping[str, float] = field(default_factory=dict)
+    rows_of: Data | None = field(default=None, metadata=NOT_SAVED)
 
     @property
     def element(self) -> dict[str, Tensor]:

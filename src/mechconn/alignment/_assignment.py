@@ -92,17 +92,24 @@ class UnitSimilarity(abc.ABC):
 
 
 def search_element(
-    similarity: UnitSimilarity, restarts: int, seed: int, report_progress: Callable[[int], None] = lambda _: None
+    similarity: UnitSimilarity,
+    restarts: int,
+    seed: int,
+    report_progress: Callable[[int], None] = lambda _: None,
+    known: Element | None = None,
 ) -> dict[str, Tensor]:
     """Coordinate ascent from several starts; the best end is kept, and what is now where none is better.
 
     Every other start, or every one, assigns the groups one by one, each by its similarity to groups that are assigned
     already, beginning with those at inputs and outputs; the rest are random. Each ascent goes on until nothing changes,
     or where starts end early, until little is gained, and then the best one until nothing changes. A group whose units
-    gain nothing by their new order keeps the present one.
+    gain nothing by their new order keeps the present one. An element that is known, such as that of a sum which differs
+    little, is one more start; with it there may be no others.
     """
     steps, present = similarity.list_steps(), similarity.make_present()
     best, best_value, coarse = present, float("-inf"), similarity.is_coarse_first
+    if known is not None:
+        best, best_value = _ascend(similarity, dict(known), steps, COARSE if coarse else FINE)
     for restart in range(restarts):
         draw = make_generator(seed, "restart", restart)
         order = [steps[i] for i in torch.randperm(len(steps), generator=draw).tolist()] if restart else steps

@@ -43,7 +43,7 @@ Trajectory: TypeAlias = WeightChange | Sequence[nn.Module]
 """What changed of B: as a whole, or the networks that its training went through, in their order."""
 
 TIE = 1e-3
-"""Norm of the weights beside that of the gradients, by which units that get no gradient are told apart."""
+"""Norm of a tensor's weights beside that of its gradients, by which units that get no gradient are told apart."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,12 @@ class GradientMatching(AlignmentMethod, name="gradients"):
 
     Sequential: the points are taken in turn. The gradient at theta_A + g(tau_s) is taken at the g of the points before;
     it joins the sum, and g is chosen anew by the coordinate ascent of weight matching, with gradients in the place of
-    weights. With `moving=False` A's gradients are taken at theta_A throughout, which is T - 1 gradients less.
+    weights: from several starts at the first and the last point, and from the g of the point before. With
+    `moving=False` A's gradients are taken at theta_A throughout, and g is chosen once, at the end; where all points
+    have the same rows (no more than a batch), A's gradient is taken once too.
+
+    Gradients of all points are held, in the networks' type (float32 at least): {COST} An
+    ascent over T points costs about T times one of weight matching, and there are T.
 
     Gradients move against weights: grad L(g(theta)) = G^-T grad L(theta), G the matrix of g. Where units have scales or
     linear maps, the sum above would depend on the scale at which a network happens to be saved. So both networks are
@@ -65,25 +70,28 @@ class GradientMatching(AlignmentMethod, name="gradients"):
     rotations, which move gradients as they move weights. Then A's balancing is undone. Signs that the gain of a
     normalisation layer has too are told by the weights: both networks' gains are made positive.
 
-    A unit that gets no gradient in either network is matched by its weights, which count a millionth for the others.
+    A unit that gets no gradient in either network is matched by its weights, which count a millionth for the others,
+    tensor by tensor.
 
-    Networks that keep running statistics run in training mode, with the statistics of each batch and with dropout;
-    others run in evaluation mode.
+    Networks that keep running statistics normalise by those of each batch. Dropout is off.
 
     Attributes:
         data: rows to take gradients on, read by index; by convention training data.
         change: what changed of B: a `WeightChange`, cut into `points` equal parts; or the networks that its training
-            went through after B, in their order, the last of which has the whole change; or None.
+            went through after B, in their order, the last of which has the whole change; or None, as for `align_many`,
+            where each network in turn is B.
         points: T, of a `WeightChange`.
         moving: whether A's gradients are taken at theta_A + g(tau_s), or all at theta_A.
-        batch_size: rows at each point, drawn by the seed, the same for both networks.
-        restarts: number of starts of each ascent.
+        batch_size: rows at each point, drawn by the seed, the same for both networks; two or more where networks keep
+            running statistics.
+        restarts: number of starts of the first and of the last ascent.
         loss: of each row, as in `evaluate_path`.
         label: a name for the data, kept in the record.
 
     Raises:
         TypeError: data that are not read by index, or a change that is none.
-        ValueError: when used: a change of other parameters than B's, or networks with spectral norm.
+        ValueError: when used: a change of other parameters than B's, networks with spectral norm, or batches of one row
+            where running statistics are kept.
 
     Example:
         Hidden units of the same gradients are the same units, whatever their weights.
@@ -138,7 +146,9 @@ class GradientMatching(AlignmentMethod, name="gradients"):
             course = _Course(pair, self._loss, self.moving)
             for number, (tau, weight) in enumerate(steps):
                 course.add(self._draw_rows(pair.seed, number), tau, weight)
-                course.choose(self.restarts)
+                is_last = number + 1 == len(steps)
+                if self.moving or is_last:
+                    course.choose(self.restarts if is_last or number == 0 else 0)
                 pair.compute.report("matching gradients", number + 1, len(steps))
         return course.make_matching()
 
@@ -189,7 +199,7 @@ class GradientMatching(AlignmentMethod, name="gradients"):
 
     def count_passes(self, rows: int) -> int:
         """Forward passes of one row that it makes at most, of so many rows of data; a backward pass counts as two."""
-        points = 1 if self.change is None else self.points
+        points = self.points if isinstance(self.change, WeightChange) else len(self.change or "1")
         return 3 * 2 * points * min(self.batch_size, rows)
 
 
@@ -222,28 +232,34 @@ class _Course:
         self._moves = [self._balanced.complete(number, self._signs[number]) for number in (0, 1)]
         self._found: list[tuple[Params, Params]] = []
         self._chosen: dict[str, Tensor] = {}
+        self._still: tuple[SampleSource, Params] | None = None
 
     def add(self, rows: SampleSource, tau: Params | None, weight: float) -> None:
         """The gradients of both networks at one point, of this weight."""
-        moved = tau if tau is None or not self._moving else self._move(tau)
-        places = (
-            (self._pair.params_a, moved if self._moving else None),
-            (self._pair.params_b, tau),
-        )
-        sides: list[Params] = []
-        for reader, (params, change), move in zip(self._readers, places, self._moves, strict=True):
-            at = params if change is None else {n: (p.double() + change[n]).to(p.dtype) for n, p in params.items()}
-            own = reader.measure(at, rows)
-            sides.append({n: math.sqrt(weight) * self._dual.moved(n, t.double(), move) for n, t in own.items()})
-        self._found.append((sides[0], sides[1]))
+        if not self._moving:
+            if self._still is None or self._still[0] is not rows:
+                self._still = rows, self._measure(0, rows, None)
+            first = self._still[1]
+        else:
+            first = self._measure(0, rows, None if tau is None else self._move(tau))
+        sides = (first, self._measure(1, rows, tau))
+        first, second = ({n: math.sqrt(weight) * gradient for n, gradient in side.items()} for side in sides)
+        self._found.append((first, second))
+
+    def _measure(self, number: int, rows: SampleSource, change: Params | None) -> Params:
+        """The gradient of one balanced network, its weights changed, in its own type but float32 at least."""
+        params, move = (self._pair.params_a, self._pair.params_b)[number], self._moves[number]
+        at = params if change is None else {n: (p.double() + change[n]).to(p.dtype) for n, p in params.items()}
+        own = self._readers[number].measure(at, rows)
+        return {n: self._dual.moved(n, t.double(), move).to(_widen(t.dtype)) for n, t in own.items()}
 
     def _move(self, tau: Params) -> Params:
         element = self.element
         return {name: self._pair.symmetry.moved(name, tensor, element) for name, tensor in tau.items()}
 
     def choose(self, restarts: int) -> None:
-        """The element of balanced networks that fits all points so far best."""
-        self._chosen = search_element(self._score(TIE), restarts, self._pair.seed)
+        """The element of balanced networks that fits all points so far best, from the last and from other starts."""
+        self._chosen = search_element(self._score(TIE), restarts, self._pair.seed, known=self._chosen or None)
 
     def _score(self, tie: float) -> WeightScores:
         """Inner products of the gradients of all points, side by side, and of the weights of small norm."""
@@ -255,10 +271,19 @@ class _Course:
     def _stack(self, number: int, tie: float) -> Params:
         parts = [point[number] for point in self._found]
         if tie:
-            own = self._balanced.move(number, self._signs[number])
-            size = tie * _measure_norm(parts) / max(_measure_norm([own]), torch.finfo(torch.float32).tiny)
-            parts = [*parts, {name: size * tensor.double() for name, tensor in own.items()}]
+            parts = [*parts, self._make_ties(number, tie, parts)]
         return {name: torch.stack([part[name] for part in parts], -1) for name in parts[0]}
+
+    def _make_ties(self, number: int, tie: float, parts: Sequence[Params]) -> Params:
+        """The weights, in each tensor of this norm beside its gradients; where they are zero, beside the least."""
+        own = self._balanced.move(number, self._signs[number])
+        sizes = {name: _measure_norm([{name: part[name]} for part in parts]) for name in own}
+        least = min((size for size in sizes.values() if size), default=1.0)
+        found = {}
+        for name, weights in own.items():
+            norm = max(_measure_norm([{name: weights}]), torch.finfo(torch.float32).tiny)
+            found[name] = (tie * (sizes[name] or least) / norm * weights.double()).to(parts[0][name].dtype)
+        return found
 
     @property
     def element(self) -> dict[str, Tensor]:
@@ -285,6 +310,10 @@ class _Course:
                 "the gradients of one network are zero on these rows, so that its units were matched by their weights; "
                 "pass rows that it does not fit, or WeightMatching()"
             )
+
+
+def _widen(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _measure_norm(parts: Sequence[Mapping[str, Tensor]]) -> float:

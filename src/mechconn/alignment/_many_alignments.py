@@ -67,6 +67,7 @@ class ManyAlignments(Result, kind="many_alignments"):
         notes: what a reader must know.
         models: network -> a module with its units moved, the same function as it. Files leave them out.
         rows_of: the data that the method read; None where it read none. Files leave them out.
+        unseen: groups and actions whose units could not be compared, of some network; they stay.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("coverage",)
@@ -86,6 +87,7 @@ class ManyAlignments(Result, kind="many_alignments"):
     notes: tuple[str, ...] = ()
     models: Mapping[str, nn.Module] = field(default=leave_out("models", MOVE_AGAIN), metadata=NOT_SAVED)
     rows_of: Data | None = field(default=None, metadata=NOT_SAVED)
+    unseen: tuple[str, ...] = ()
 
     @property
     def coverage(self) -> float:

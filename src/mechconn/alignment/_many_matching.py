@@ -41,10 +41,12 @@ class ManyMatching:
     Attributes:
         elements: of each network, from where it is saved to the order of units that all share.
         notes: what a reader must know of how they were found.
+        unseen: groups and actions whose units could not be compared, of some network; they stay.
     """
 
     elements: Sequence[Element]
     notes: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
 
 class ManyAlignmentMethod(AlignmentMethod):

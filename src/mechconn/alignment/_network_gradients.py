@@ -76,19 +76,16 @@ def find_gain_signs(
 class GradientReader:
     """(parameters, rows) -> the gradient of the mean loss on these rows, of one network of a pair.
 
-    Networks that keep running statistics run in training mode, with those of the batch; what they would write is
-    discarded. Others run in evaluation mode.
+    Networks that keep running statistics normalise by those of the batch; what they would write is discarded. All else
+    runs in evaluation mode: dropout is off, whose masks would differ between the networks.
 
     Args:
         pair: the networks.
         model: one of them.
         loss: of each row.
 
-    Attributes:
-        by_batch: whether the statistics of each batch are used.
-
     Raises:
-        ValueError: the network has spectral norm.
+        ValueError: the network has spectral norm; a batch of one row, where statistics are those of the batch.
     """
 
     def __init__(self, pair: NetworkPair, model: nn.Module, loss: Loss) -> None:
@@ -99,10 +96,27 @@ class GradientReader:
                 "GradientMatching got networks with spectral norm, whose vectors it does not renew at every point; "
                 "match weights by themselves, WeightMatching()"
             )
-        self.by_batch = bool(find_statistics_layers(self._network))
+        self._norms = frozenset(find_statistics_layers(self._network).values())
+        if self._norms:
+            self._network.module.register_forward_pre_hook(self._turn_off_all_but_norms)
+
+    @property
+    def by_batch(self) -> bool:
+        """Whether the statistics of each batch are used."""
+        return bool(self._norms)
+
+    def _turn_off_all_but_norms(self, module: nn.Module, _: object) -> None:
+        """Hook before each pass: of layers in training mode only norms stay in it."""
+        for part in module.modules():
+            part.training = part.training and part in self._norms
 
     def measure(self, params: Mapping[str, Tensor], rows: SampleSource) -> Params:
         """Name -> gradient; zero where the loss does not depend on a parameter."""
+        if self.by_batch and len(rows) < 2:
+            raise ValueError(
+                "GradientMatching takes normalisation statistics from each batch, which one row does not have; pass "
+                "batch_size=2 or more, and as many rows"
+            )
         ((inputs, targets),) = read_rows(rows, self._pair, len(rows))
         leaves = {name: tensor.detach().clone().requires_grad_() for name, tensor in params.items()}
         scratch = {name: buffer.clone() for name, buffer in self._network.buffers.items()}

@@ -5,12 +5,14 @@ from mechconn.mechanisms._agreement import AGREE as AGREE
 from mechconn.mechanisms._agreement import CONFLICT as CONFLICT
 from mechconn.mechanisms._agreement import split_by_agreement as split_by_agreement
 from mechconn.mechanisms._amounts import choose_scale as choose_scale
+from mechconn.mechanisms._amounts import choose_shift_margin as choose_shift_margin
 from mechconn.mechanisms._amounts import format_amount as format_amount
 from mechconn.mechanisms._audit import Audit as Audit
 from mechconn.mechanisms._audit import audit as audit
 from mechconn.mechanisms._column_only import column_only as column_only
 from mechconn.mechanisms._compare import compare_mechanisms as compare_mechanisms
 from mechconn.mechanisms._compare import compare_over_samples as compare_over_samples
+from mechconn.mechanisms._compare import compare_with_mixture as compare_with_mixture
 from mechconn.mechanisms._compare_methods import TuningTask as TuningTask
 from mechconn.mechanisms._compare_methods import compare_methods as compare_methods
 from mechconn.mechanisms._compare_relearning import RelearningComparison as RelearningComparison
@@ -79,7 +81,9 @@ from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve
 from mechconn.mechanisms._relearned import RelearningRun as RelearningRun
 from mechconn.mechanisms._relearned import join_relearned as join_relearned
 from mechconn.mechanisms._relearned_page import list_relearning_sections as list_relearning_sections
+from mechconn.mechanisms._relearned_sentences import describe_relearned as describe_relearned
 from mechconn.mechanisms._relearned_sentences import describe_state as describe_state
+from mechconn.mechanisms._relearned_sentences import name_mechanism as name_mechanism
 from mechconn.mechanisms._relearning import Relearning as Relearning
 from mechconn.mechanisms._relearning import RelearningTask as RelearningTask
 from mechconn.mechanisms._relearning_checks import find_intervention as find_intervention

@@ -38,7 +38,7 @@ from mechconn.mechanisms._over_clusters import (
     make_evidence_over_clusters,
     make_evidence_over_clusters_within,
 )
-from mechconn.mechanisms._reduction import compute_reductions, mirror_outcome
+from mechconn.mechanisms._reduction import compute_reductions, mirror_outcome, mix_outcomes
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, check_adapters_apart, check_metrics, check_row_count, check_row_order
@@ -252,6 +252,34 @@ def compare_over_samples(
     before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
     others = [name for name in a.splits if name != suite.reference]
     return {name: compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
+
+
+def compare_with_mixture(
+    a: ModelOutcome,
+    b: ModelOutcome,
+    other: ModelOutcome,
+    suite: Suite,
+    on: On,
+    weight: float,
+    confidence: float = CONFIDENCE,
+) -> dict[str, Difference]:
+    """Split -> its effect on `other`, minus (1 - weight) times that on A and weight times that on B, within rows.
+
+    Values of rows between 0 and 1 are no counts, so that bounds on accuracy are those by betting, for every
+    distribution.
+
+    Raises:
+        ValueError: the rows of some split came in another order for one of the models.
+    """
+    for name in a.splits:
+        for what, side in (("model_b", b), ("the other model", other)):
+            check_row_count(name, what, len(a.splits[name].loss), len(side.splits[name].loss))
+            check_row_order(name, what, rows_correspond(a.splits[name], side.splits[name]))
+    bounds = (0.0, 1.0) if on == "accuracy" else a.bounds_on(on)
+    mixed = {name: mix_outcomes(own, b.splits[name], weight) for name, own in a.splits.items()}
+    before = mixed[suite.reference], other.splits[suite.reference]
+    others = [name for name in mixed if name != suite.reference]
+    return {name: compare_effects(before, (mixed[name], other.splits[name]), on, bounds, confidence) for name in others}
 
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:

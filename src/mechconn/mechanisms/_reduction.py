@@ -116,3 +116,23 @@ def mirror_outcome(outcome: SplitOutcome, on: On, bounds: Interval | None) -> Sp
     """One model's outcomes on a split, mirrored within the range of what effects are measured on."""
     total = 1.0 if on == "accuracy" else 0.0 if bounds is None else sum(bounds)
     return MirroredOutcome(**{known.name: getattr(outcome, known.name) for known in fields(outcome)}, total=total)
+
+
+@dataclass(frozen=True, eq=False)
+class MixedOutcome(SplitOutcome):
+    """The same rows with (1 - weight) of their own values and weight of another model's."""
+
+    other: SplitOutcome | None = None
+    weight: float = 0.0
+
+    def values(self, on: On) -> Tensor:
+        """Mixed values of what effects are measured on."""
+        assert self.other is not None
+        own, there = (values.double() for values in (super().values(on), self.other.values(on)))
+        return (1.0 - self.weight) * own + self.weight * there
+
+
+def mix_outcomes(outcome: SplitOutcome, other: SplitOutcome, weight: float) -> SplitOutcome:
+    """A split's rows with values between those of two models: (1 - weight) of the first, weight of the second."""
+    known = {found.name: getattr(outcome, found.name) for found in fields(outcome)}
+    return MixedOutcome(**known, other=other, weight=weight)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -26,11 +27,14 @@ from mechconn.mechanisms import (
     Difference,
     Invariance,
     ModelOutcome,
+    On,
     Relearned,
     RelearningComparison,
     RelearningTask,
     check_questions,
+    choose_shift_margin,
     compare_over_samples,
+    compare_with_mixture,
     compute_difference,
     measure_outcome,
     prepare_relearning,
@@ -39,14 +43,24 @@ from mechconn.merging._judged_transplant import JudgedTransplant
 from mechconn.merging._merge_mechanisms import judge_together
 from mechconn.merging._merge_parents import name_network
 from mechconn.merging._merge_rows import list_shared
-from mechconn.merging._merge_verdict import check_tolerance
-from mechconn.merging._transplant import Transplant, add_change
-from mechconn.merging._travelled import compute_share
+from mechconn.merging._merge_verdict import Better, check_tolerance, choose_better
+from mechconn.merging._transplant import Transplant, add_change, are_statistics_of
+from mechconn.merging._travelled import (
+    KeptLevel,
+    MovedEffect,
+    TravelQuestion,
+    add_directions,
+    compute_share,
+    find_directions,
+)
 from mechconn.network import (
+    Metric,
     Network,
     NormPolicy,
+    WeightChange,
     are_equal,
     as_points,
+    check_metrics,
     parameters_of,
     resolve_norm,
     unwrap_module,
@@ -73,7 +87,10 @@ def judge_transplant(
     norm: NormPolicy | None = None,
     relearn: RelearningTask | None = None,
     folder: str | Path | None = None,
+    on: On = "accuracy",
+    better: Better | None = None,
     loss: PerSampleLoss = cross_entropy,
+    metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
@@ -83,26 +100,35 @@ def judge_transplant(
     r"""Does the fix travel? Effects of the network before, with the transplant, and tuned by the method itself.
 
     Of each effect that tuning moves, the share of the way is (e_transplanted - e_before) / (e_tuned - e_before). A fix
-    travels where every such share is `least` or more, and the accuracy on `keep` falls by no more than `tolerance`.
-    What is stated is right together with probability 95 % at least; the proof stands in `mechconn.merging._travelled`.
+    travels where every effect that tuning moves by more than `margin` goes `least` of the way or more, and what is
+    measured on `keep` gets worse by no more than `tolerance`. The verdict on each network is wrong with probability 5 %
+    at most, by itself; the proof stands in `mechconn.merging._travelled`. Moves, shares, gains and what is kept are
+    shown with intervals that hold together with 95 %; so do the verdicts on effects, of all networks together. Each
+    network's relearning holds by itself. These are separate statements: nothing is said of all of them at once.
 
     Two controls are judged alike: the same change added as it is, without alignment, and a change of random direction
-    that is as large tensor by tensor.
+    that is as large tensor by tensor. Where `norm` takes normalisation statistics anew, the network before has them
+    too, so that what they change by themselves counts for nothing.
 
     Args:
         found: what `transplant` gave.
         onto: the network that got it, as it was. None of the networks is changed.
         suite: the splits: effects of its interventions are judged.
         tuned: the network tuned by the method itself, in the same way.
-        keep: the split whose accuracy must be kept; default: "no_cue" where there is one, else the reference.
+        keep: the split whose accuracy (or loss, or metric) must be kept; default: "no_cue" where there is one, else the
+            reference.
         least: the share of the way from which a fix is said to travel, above 0 and below 1.
-        tolerance: how much accuracy may be lost on `keep`.
-        margin: the largest effect that counts as none, in the networks' own verdicts and in relearning.
+        tolerance: how much may be lost on `keep`.
+        margin: the largest effect that counts as none, and the largest move of one by tuning, which decides nothing; in
+            relearning the largest excess, 0.05 where effects are not on accuracy.
         norm: where the statistics of the controls come from; required when the models keep any. As in `transplant`.
         relearn: also measure whether the mechanism is gone or hidden in the transplanted network and in the tuned one,
-            against a control that never met it, tuned alike.
+            against a control that was trained without it and tuned alike.
         folder: where relearning writes checkpoints; None writes none.
+        on: what effects are on: "accuracy", "loss" (as of a regression), or the name of a metric.
+        better: of a metric, whether "higher" or "lower" values are better.
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
+        metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`.
         seed: of the random direction, and of everything else that is drawn.
         compute: how to compute; see `Compute`.
@@ -110,50 +136,54 @@ def judge_transplant(
         progress: short for `Compute(progress=...)`; counts networks.
 
     Raises:
-        ValueError: a suite without interventions, a split that it does not hold, networks that are not one module, a
-            transplant that was read from a file, `norm` is missing, or as in `measure_invariance`.
+        ValueError: a suite without interventions, a folder without relearning, a split that the suite does not hold,
+            networks that are not one module (what the transplant was told to ignore is ignored), a transplant that was
+            read from a file, `norm` is missing, or as in `measure_invariance`.
 
     Source: the controls of Ilharco et al. 2023 (random direction) and Chijiwa 2024 (no permutation).
     """
     compute = resolve_compute(compute, device, progress)
     check_is("found", found, Transplant, "; pass what transplant(change, base, onto, ...) gave")
-    check_questions(suite, margin, "accuracy", {})
-    check_tolerance(tolerance, "accuracy")
+    measured = check_metrics(metrics)
+    check_questions(suite, margin, on, measured)
+    check_tolerance(tolerance, on)
     check_share("least", least)
     keep = _choose_kept(keep, suite)
+    if folder is not None and relearn is None:
+        raise ValueError("folder is where relearning writes checkpoints; pass relearn= as well, or leave it out")
+    question = TravelQuestion(keep, least, tolerance, margin, on, choose_better(on, better), len(suite.interventions))
+    _check_whole(found)
     onto, tuned = unwrap_module(onto, "onto"), unwrap_module(tuned, "tuned")
-    as_points(("onto", "tuned", "the transplanted network"), (onto, tuned, found.model))
+    names = ("onto", "tuned", "the transplanted network")
+    as_points(names, (onto, tuned, found.model), tuple(found.settings["ignore"]))
     policy = resolve_norm(norm, Network(onto, compute))
     _check_onto(found, onto)
     models = _make_networks(found, onto, tuned, policy, seed, compute)
-    outcomes = _measure_all(models, suite, loss, cluster, seed, compute)
-    networks = judge_together(outcomes, suite, margin, "accuracy")
-    judged = [name for name in models if name != "before"]
-    moves = len(suite.interventions)
-    intervals = len(judged) * (2 * moves + 1) - moves + (moves if "unaligned" in judged else 0)
-    confidence = 1.0 - ALPHA / intervals
-    moved = {name: _compare(outcomes["before"], outcomes[name], suite, confidence) for name in judged}
-    tuned_way = moved["tuned"]
-    effects = {"tuned": {split: compute_share(way, way, SAME) for split, way in tuned_way.items()}}
-    for name in (name for name in judged if name != "tuned"):
-        gaps = _compare(outcomes["tuned"], outcomes[name], suite, confidence)
-        effects[name] = {split: compute_share(own, tuned_way[split], gaps[split]) for split, own in moved[name].items()}
-    effects = {name: effects[name] for name in judged}
-    gains = (
-        _compare(outcomes["unaligned"], outcomes["transplanted"], suite, confidence) if "unaligned" in judged else {}
-    )
-    kept = {name: _compare_means(outcomes["before"], outcomes[name], keep, confidence) for name in judged}
-    again = _relearn(relearn, models, networks, suite, margin, loss, cluster, folder, seed, compute)
-    notes = tuple(_list_notes(found, policy, suite))
+    judging = _Judging(models, suite, question, loss, measured, cluster, seed, compute)
+    judging.measure()
+    networks = judge_together(judging.outcomes, suite, margin, on)
+    again = judging.relearn(relearn, networks, folder)
+    notes = tuple(_list_notes(found, onto, models, policy, suite))
     log_warnings("transplant", notes)
     settings = {
         "reference": suite.reference, "interventions": list(suite.interventions), "keep": keep, "least": least,
-        "tolerance": tolerance, "margin": margin, "norm": policy.describe(), "seed": seed,
-        **next(iter(outcomes.values())).compute,
+        "tolerance": tolerance, "margin": margin, "on": on, "better": question.better, "norm": policy.describe(),
+        "ignore": list(found.settings["ignore"]), "metrics": {name: own.bounds for name, own in measured.items()},
+        "seed": seed, **next(iter(judging.outcomes.values())).compute,
     }  # fmt: skip
     return JudgedTransplant(
-        networks, effects, gains, kept, keep, least, tolerance, intervals, found, again, settings, notes
-    )
+        networks, judging.judge_effects(), judging.compare_gains(), judging.measure_kept(), question,
+        judging.intervals, found, again, settings, notes,
+    )  # fmt: skip
+
+
+def _check_whole(found: Transplant) -> None:
+    """Raise where networks and changes are missing, as in a file."""
+    if not hasattr(found, "model"):
+        raise ValueError(
+            "found was read from a file, which holds neither networks nor changes; transplant it again with "
+            "transplant(change, base, onto, ...)"
+        )
 
 
 def _check_onto(found: Transplant, onto: nn.Module) -> None:
@@ -181,75 +211,129 @@ def _choose_kept(keep: str | None, suite: Suite) -> str:
 def _make_networks(
     found: Transplant, onto: nn.Module, tuned: nn.Module, norm: NormPolicy, seed: int, compute: Compute
 ) -> dict[str, nn.Module]:
-    """Every network that is judged, by its name."""
-    models = {"before": onto, "transplanted": found.model}
+    """Every network that is judged, by its name; the first without the change, with the statistics of the others."""
+
+    def add(change: WeightChange, scale: float) -> nn.Module:
+        return add_change(onto, change, scale, norm, seed, compute)
+
+    models = {"before": add(found.change, 0.0), "transplanted": found.model}
     if found.is_moved:
-        models["unaligned"] = add_change(onto, found.given, found.scale, norm, seed, compute)
-    random = found.change.random_like(seed)
-    return models | {"random": add_change(onto, random, found.scale, norm, seed, compute), "tuned": tuned}
+        models["unaligned"] = add(found.given, found.scale)
+    return models | {"random": add(found.change.random_like(seed), found.scale), "tuned": tuned}
 
 
-def _measure_all(
-    models: Mapping[str, nn.Module],
-    suite: Suite,
-    loss: PerSampleLoss,
-    cluster: Clusters | None,
-    seed: int,
-    compute: Compute,
-) -> dict[str, ModelOutcome]:
-    found, clusters = {}, read_clusters(cluster, suite)
-    for number, (name, model) in enumerate(models.items()):
-        quiet = compute.without_progress()
-        with name_network(f"the network {name!r}"):
-            found[name] = measure_outcome(
-                Evaluator(model, suite, loss=loss, cluster=clusters, seed=seed, compute=quiet), "accuracy"
+@dataclass(eq=False)
+class _Judging:
+    """All networks, what is asked of them, and their outcomes once they are measured."""
+
+    models: Mapping[str, nn.Module]
+    suite: Suite
+    question: TravelQuestion
+    loss: PerSampleLoss
+    metrics: Mapping[str, Metric]
+    cluster: Clusters | None
+    seed: int
+    compute: Compute
+    outcomes: dict[str, ModelOutcome] = field(default_factory=dict)
+
+    def measure(self) -> None:
+        """One pass of every network over every split."""
+        clusters, quiet = read_clusters(self.cluster, self.suite), self.compute.without_progress()
+        for number, (name, model) in enumerate(self.models.items()):
+            with name_network(f"the network {name!r}"):
+                evaluator = Evaluator(
+                    model, self.suite, loss=self.loss, metrics=self.metrics, cluster=clusters, seed=self.seed,
+                    compute=quiet,
+                )  # fmt: skip
+                self.outcomes[name] = measure_outcome(evaluator, self.question.on)
+            self.compute.report("evaluating networks", number + 1, len(self.models))
+
+    @property
+    def judged(self) -> list[str]:
+        """All networks but the one before."""
+        return [name for name in self.models if name != "before"]
+
+    @property
+    def intervals(self) -> int:
+        """How many are shown: of moves and of what is kept, of gaps to the tuned network, and of gains."""
+        moves, count = len(self.suite.interventions), len(self.judged)
+        return count * (2 * moves + 1) - moves + (moves if "unaligned" in self.models else 0)
+
+    def judge_effects(self) -> dict[str, dict[str, MovedEffect]]:
+        """Network -> intervention -> how far its effect was moved."""
+        before, tuned = self.outcomes["before"], self.outcomes["tuned"]
+        moved = {name: self._compare("before", name) for name in self.judged}
+        confidence = 1.0 - 2.0 * self.question.tail
+        way = self._compare("before", "tuned", confidence)
+        directions = find_directions(way, self.question.margin)
+        found = {}
+        for name in self.judged:
+            gaps = dict.fromkeys(way, SAME) if name == "tuned" else self._compare("tuned", name)
+            shares = {
+                split: compute_share(own, moved["tuned"][split], gaps[split]) for split, own in moved[name].items()
+            }
+            beyond = compare_with_mixture(
+                before, tuned, self.outcomes[name], self.suite, self.question.on, self.question.least, confidence
             )
-        compute.report("evaluating networks", number + 1, len(models))
-    return found
+            found[name] = add_directions(shares, beyond, directions)
+        return found
+
+    def compare_gains(self) -> dict[str, Difference]:
+        """Intervention -> effect on the transplanted network minus that on the unaligned one."""
+        return self._compare("unaligned", "transplanted") if "unaligned" in self.models else {}
+
+    def measure_kept(self) -> dict[str, KeptLevel]:
+        """Network -> what is kept."""
+        keep, on, shown = self.question.keep, self.question.on, 1.0 - ALPHA / self.intervals
+        found, before = {}, self.outcomes["before"]
+        for name in self.judged:
+            rows = [outcome.splits[keep].rows(on) for outcome in (before, self.outcomes[name])]
+            evidence = compute_difference(rows[0], rows[1], on, True, before.bounds_on(on))
+            (low, _), (_, high) = (
+                self.question.improve(evidence.interval(1.0 - 2.0 * tail)) for tail in (ALPHA, self.question.tail)
+            )
+            found[name] = KeptLevel(evidence.effect, evidence.interval(shown), (low, high))
+        return found
+
+    def _compare(self, a: str, b: str, confidence: float | None = None) -> dict[str, Difference]:
+        """Intervention -> effect on b minus that on a."""
+        confidence = 1.0 - ALPHA / self.intervals if confidence is None else confidence
+        found = compare_over_samples(
+            self.outcomes[a], self.outcomes[b], self.suite, self.question.on, confidence
+        )  # fmt: skip
+        return {split: found[split] for split in self.suite.interventions}
+
+    def relearn(
+        self, task: RelearningTask | None, networks: Mapping[str, Invariance], folder: str | Path | None
+    ) -> dict[str, Relearned]:
+        """Gone or hidden, in the transplanted network and in the tuned one."""
+        if task is None:
+            return {}
+        on = self.question.on
+        setup = prepare_relearning(
+            task, self.suite, choose_shift_margin(on, self.question.margin), loss=self.loss, cluster=self.cluster,
+            folder=None if folder is None else Path(folder), seed=self.seed, compute=self.compute,
+            copies=2 * len(RELEARNING),
+        )  # fmt: skip
+        asked = RelearningComparison(task, setup).check(self.models["before"])
+        known = networks if on == "accuracy" else {}
+        return {name: asked.measure(name, self.models[name], task.control, known.get(name)) for name in RELEARNING}
 
 
-def _compare(a: ModelOutcome, b: ModelOutcome, suite: Suite, confidence: float) -> dict[str, Difference]:
-    found = compare_over_samples(a, b, suite, "accuracy", confidence)
-    return {split: found[split] for split in suite.interventions}
-
-
-def _compare_means(a: ModelOutcome, b: ModelOutcome, split: str, confidence: float) -> Difference:
-    rows = [outcome.splits[split].rows("accuracy") for outcome in (a, b)]
-    evidence = compute_difference(rows[0], rows[1], "accuracy", True, a.bounds_on("accuracy"))
-    return Difference(evidence.effect, evidence.interval(confidence))
-
-
-def _relearn(
-    task: RelearningTask | None,
-    models: Mapping[str, nn.Module],
-    networks: Mapping[str, Invariance],
-    suite: Suite,
-    margin: float,
-    loss: PerSampleLoss,
-    cluster: Clusters | None,
-    folder: str | Path | None,
-    seed: int,
-    compute: Compute,
-) -> dict[str, Relearned]:
-    """Gone or hidden, in the transplanted network and in the tuned one."""
-    if task is None:
-        return {}
-    setup = prepare_relearning(
-        task, suite, margin, loss=loss, cluster=cluster, folder=None if folder is None else Path(folder), seed=seed,
-        compute=compute, copies=2 * len(RELEARNING),
-    )  # fmt: skip
-    asked = RelearningComparison(task, setup).check(models["before"])
-    return {name: asked.measure(name, models[name], task.control, networks[name]) for name in RELEARNING}
-
-
-def _list_notes(found: Transplant, norm: NormPolicy, suite: Suite) -> Iterator[str]:
+def _list_notes(
+    found: Transplant, onto: nn.Module, models: Mapping[str, nn.Module], norm: NormPolicy, suite: Suite
+) -> Iterator[str]:
     if shared := list_shared(getattr(norm, "data", None), suite):
         yield (
             f"normalisation statistics were taken on rows that judge the transplant, in {', '.join(shared)}; take "
             "training rows"
         )
     if shared := list_shared(found.matched_on, suite):
-        where = ", ".join(shared)
-        yield f"units were matched by the loss on rows that judge the transplant, in {where}; match on others"
+        yield f"units were matched on rows that judge the transplant, in {', '.join(shared)}; match on others"
     if found.statistics != norm.describe():
         yield "the controls' normalisation statistics came from another policy than the transplanted network's"
+    if not are_statistics_of(models["before"], onto):
+        yield (
+            "the network before has its normalisation statistics taken anew, as with the change; what they change by "
+            "themselves is no part of any share"
+        )

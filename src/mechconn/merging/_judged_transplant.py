@@ -6,16 +6,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mechconn.mechanisms import Difference, Invariance, Relearned
+from mechconn.mechanisms import Difference, Invariance, Relearned, describe_relearned
 from mechconn.merging._transplant import Transplant
 from mechconn.merging._transplant_page import (
+    describe_controls,
     draw_shares,
     explain_verdict,
     list_judged_rows,
     make_judged_sections,
     write_answer,
 )
-from mechconn.merging._travelled import MovedEffect, TravelVerdict, judge_travel
+from mechconn.merging._travelled import (
+    KeptLevel,
+    MovedEffect,
+    TravelQuestion,
+    TravelReason,
+    TravelVerdict,
+    judge_travel,
+)
 from mechconn.plotting import Header, Result, Section
 
 if TYPE_CHECKING:
@@ -27,17 +35,16 @@ class JudgedTransplant(Result, kind="judged_transplant"):
     """Whether a fix travels. `print(result)` says it in sentences.
 
     Attributes:
-        networks: "before", "transplanted", "unaligned" (the change added as it is), "random" (a change of random
-            direction, tensor by tensor as large), "tuned" (the network tuned by the method itself) -> its accuracies,
-            effects and verdicts; the verdicts on effects are right for all networks together with 95 %.
+        networks: "before" (with the statistics of the others), "transplanted", "unaligned" (the change added as it is),
+            "random" (a change of random direction, tensor by tensor as large), "tuned" (the network tuned by the method
+            itself) -> its accuracies, effects and verdicts; the verdicts on effects are right for all networks together
+            with 95 %.
         effects: network -> intervention -> how far it was moved, of the way that tuning moves it.
         gains: intervention -> effect on the transplanted network minus that on the unaligned one; empty where the
             change was not moved.
-        kept: network -> accuracy (or what is judged) on the split `keep`, minus that before.
-        keep: the split that says what was kept.
-        least: the share of the way at which a fix is said to travel.
-        tolerance: how much may be lost on `keep`.
-        intervals: how many intervals hold together with 95 %.
+        kept: network -> accuracy (or what is judged) on the split that must be kept, minus that before.
+        question: what "travels" means: the split that must be kept, the least share of the way, tolerance and margin.
+        intervals: how many intervals are shown, which hold together with 95 %; verdicts rest on others.
         transplant: how the change was moved.
         relearned: network -> whether the mechanism is gone or hidden; empty where it was not measured.
         settings: everything needed to repeat it.
@@ -49,10 +56,8 @@ class JudgedTransplant(Result, kind="judged_transplant"):
     networks: Mapping[str, Invariance]
     effects: Mapping[str, Mapping[str, MovedEffect]]
     gains: Mapping[str, Difference]
-    kept: Mapping[str, Difference]
-    keep: str
-    least: float
-    tolerance: float
+    kept: Mapping[str, KeptLevel]
+    question: TravelQuestion
     intervals: int
     transplant: Transplant
     relearned: Mapping[str, Relearned]
@@ -60,16 +65,15 @@ class JudgedTransplant(Result, kind="judged_transplant"):
     notes: tuple[str, ...] = ()
 
     @property
-    def reasons(self) -> dict[str, tuple[TravelVerdict, tuple[str, ...]]]:
-        """Network -> its verdict, and the splits that decide it, "kept" among them."""
-        return {
-            name: judge_travel(own, self.kept[name], self.least, self.tolerance) for name, own in self.effects.items()
-        }
+    def reasons(self) -> dict[str, TravelReason]:
+        """Network -> its verdict, and what decides it."""
+        tolerance = self.question.tolerance
+        return {name: judge_travel(own, self.kept[name], tolerance) for name, own in self.effects.items()}
 
     @property
     def verdicts(self) -> dict[str, TravelVerdict]:
-        """Network -> the same of every other way of changing the network."""
-        return {name: verdict for name, (verdict, _) in self.reasons.items()}
+        """Network -> whether the fix travels by that way of changing the network; each is right with 95 % by itself."""
+        return {name: verdict for name, (verdict, *_) in self.reasons.items()}
 
     @property
     def verdict(self) -> TravelVerdict:
@@ -107,16 +111,7 @@ class JudgedTransplant(Result, kind="judged_transplant"):
 
 
 def _list_findings(found: JudgedTransplant) -> Iterator[str]:
-    for name, verdict in found.verdicts.items():
-        if name not in ("transplanted", "tuned"):
-            how = {"unaligned": "Added as it is", "random": "In a random direction"}[name]
-            yield f"{how}, the change {verdict if verdict != 'undetermined' else 'leaves it open'}."
-    for split, gain in found.gains.items():
-        low, high = gain.interval
-        if low > 0 or high < 0:
-            word = "raises" if low > 0 else "lowers"
-            yield f"On {split} moving the change first {word} the effect by {100 * abs(gain.effect):.1f} points."
-    for name, own in found.relearned.items():
-        yield f"{name}: {own.headline}"
+    yield from describe_controls(found)
+    yield from describe_relearned(found.relearned)
     yield from found.notes
     yield from (f"transplant: {note}" for note in found.transplant.notes)

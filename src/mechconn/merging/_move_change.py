@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.alignment import Alignment, AlignmentMethod, ManyAlignments, align
-from mechconn.core import Compute, check_is, check_same_keys, check_same_shapes
+from mechconn.core import Compute, Data, check_is, check_same_keys, check_same_shapes
 from mechconn.network import WeightChange, are_equal, as_points, parameters_of
 from mechconn.symmetry import Element, Symmetry, list_groups, list_still_tensors
 
@@ -31,6 +32,8 @@ class Move:
         before, after: distance of the two networks, as saved and once the base is moved.
         notes: of the alignment.
         settings: of the alignment.
+        unseen: groups and actions whose units could not be compared.
+        rows: those that the alignment was found on; None where there are none, or they are not known.
     """
 
     symmetry: Symmetry | None
@@ -40,11 +43,21 @@ class Move:
     after: float
     notes: tuple[str, ...]
     settings: Mapping[str, Any]
+    unseen: tuple[str, ...] = ()
+    rows: Data | None = None
 
     @property
-    def coverage(self) -> float:
-        """Share of the hidden axes all of whose units may be moved; 0 where nothing was."""
-        return 0.0 if self.symmetry is None else self.symmetry.coverage
+    def coverage(self) -> float | None:
+        """Share of the hidden axes all of whose units may be moved; None where nothing was matched."""
+        return None if self.symmetry is None else self.symmetry.coverage
+
+    def measure_unmatched(self, moved: WeightChange) -> float | None:
+        """Share of |g(tau)|^2 in tensors with units that could not be matched; None where nothing was matched."""
+        if self.symmetry is None:
+            return None
+        unmatched, norms = self.list_unmatched(), moved.norms
+        total = math.hypot(*norms.values()) ** 2
+        return sum(norm**2 for name, norm in norms.items() if name in unmatched) / total if total else 0.0
 
     def apply(self, change: WeightChange) -> WeightChange:
         """g(tau): what moves weights moves their changes, since g is linear: g(theta + tau) - g(theta) = g(tau)."""
@@ -56,7 +69,7 @@ class Move:
         """Tensors with units that could not be matched: that may not be moved, or were not compared."""
         if self.symmetry is None:
             return frozenset()
-        unseen = set(() if self.alignment is None else self.alignment.unseen)
+        unseen = set(self.unseen)
         return list_still_tensors(self.symmetry) | {
             name
             for name, patterns in self.symmetry.axes.items()
@@ -64,12 +77,14 @@ class Move:
         }
 
 
-def check_change(change: WeightChange, base: nn.Module) -> None:
-    """Raise unless it is a change of a network's parameters."""
+def check_change(change: WeightChange, base: nn.Module, scale: float) -> None:
+    """Raise unless it is a change of a network's parameters, and the scale a finite number."""
     check_is("change", change, WeightChange, "; pass weight_change(base, tuned)")
     what, own = "the parameters of base and of the change", parameters_of(base)
     check_same_keys(what, own, change.tensors)
     check_same_shapes(what, own, {name: tensor.to(own[name].dtype) for name, tensor in change.tensors.items()})
+    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number, what the change is multiplied by, got {scale!r}")
 
 
 def find_move(
@@ -84,11 +99,15 @@ def find_move(
     """How the base is moved onto the other network.
 
     Raises:
-        ValueError: the two are not one module, or were not those that an alignment was found for.
+        ValueError: the two are not one module, or were not those that an alignment was found for; a symmetry beside
+            what has one, or needs none.
         TypeError: no way to match.
     """
+    if symmetry is not None and (matching is None or isinstance(matching, Alignment | ManyAlignments)):
+        what = "matching=None moves nothing" if matching is None else "what was aligned before has its own"
+        raise ValueError(f"symmetry is for an alignment method, and {what}; leave it out")
+    as_points(("onto", "base"), (onto, base), ignore)
     if matching is None:
-        as_points(("onto", "base"), (onto, base), ignore)
         apart = _measure_distance(parameters_of(onto), parameters_of(base))
         return Move(None, {}, None, apart, apart, (), {"method": "none"})
     if isinstance(matching, ManyAlignments):
@@ -102,13 +121,15 @@ def find_move(
         _check_alignment(matching, base, onto)
     found = matching
     return Move(
-        found.symmetry, found.element, found, found.distance_before, found.distance_after, found.notes, found.settings
-    )
+        found.symmetry, found.element, found, found.distance_before, found.distance_after, found.notes, found.settings,
+        found.unseen, found.rows_of,
+    )  # fmt: skip
 
 
 def _check_alignment(found: Alignment, base: nn.Module, onto: nn.Module) -> None:
     moved = found.symmetry.apply(parameters_of(base), found.element)
-    same = all(are_equal(own, moved[name]) for name, own in found.params.items())
+    known = found.params if hasattr(found, "params") else moved  # files hold none, and the distance tells alone
+    same = all(are_equal(own, moved[name]) for name, own in known.items())
     apart = _measure_distance(parameters_of(onto), moved)
     if not same or not math.isclose(apart, found.distance_after, rel_tol=NEAR, abs_tol=NEAR):
         raise ValueError(
@@ -123,7 +144,7 @@ def _find_through(base: nn.Module, onto: nn.Module, many: ManyAlignments) -> Mov
     element = many.pairwise(*names)
     a, b = parameters_of(onto), parameters_of(base)
     before, after = _measure_distance(a, b), _measure_distance(a, many.symmetry.apply(b, element))
-    return Move(many.symmetry, element, None, before, after, many.notes, many.settings)
+    return Move(many.symmetry, element, None, before, after, many.notes, many.settings, many.unseen, many.rows_of)
 
 
 def _find_name(what: str, model: nn.Module, many: ManyAlignments) -> str:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
-from mechconn.alignment import Alignment, AlignmentMethod
+from mechconn.alignment import Alignment, GradientMatching
 from mechconn.core import NOT_SAVED, Compute, Data, Progress, log_warnings, resolve_compute
 from mechconn.merging._move_change import Matched, Move, check_change, find_move
 from mechconn.network import (
     Network,
     NormPolicy,
     WeightChange,
+    are_equal,
+    find_statistics_layers,
     parameters_of,
     point_of,
     resolve_norm,
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 AGAIN = "transplant it again with mechconn.transplant"
+BARRIER = "a barrier on the line"
+"""In notes of an alignment that are on paths, of which there are none here."""
+RESIZED = 2.0
+"""A factor by which moving may change the norm of a parameter's change without a note."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,10 +47,12 @@ class Transplant(Result, kind="transplant"):
         scale: what the change was multiplied by.
         size: |tau|, the Euclidean norm of the change as it was given.
         moved_size: |g(tau)|: the same but for scales and linear maps.
-        cosine: of the change as it was given and as it was moved: 1 where moving changed nothing.
+        cosine: of the change as it was given and as it was moved: 1 where moving changed nothing; None of a change that
+            is zero.
         distance_before, distance_after: of the two networks, as saved and once the base is moved.
-        coverage: share of the hidden axes all of whose units may be moved, in [0, 1].
-        unmatched: share of |g(tau)|^2 in tensors with units that could not be matched, in [0, 1].
+        coverage: share of the hidden axes all of whose units may be moved, in [0, 1]; None where nothing was matched.
+        unmatched: share of |g(tau)|^2 in tensors with units that could not be matched, in [0, 1]; None where nothing
+            was matched.
         norms: parameter -> Euclidean norm of what the moved change has there.
         alignment: the base moved onto the other network; None where the change was not moved, or through many networks.
         statistics: where normalisation statistics came from.
@@ -53,19 +61,19 @@ class Transplant(Result, kind="transplant"):
         model: the other network with the moved change added, in evaluation mode. Files leave it out.
         change: g(tau), in the other network's order of units. Files leave it out.
         given: tau, as it was given. Files leave it out.
-        matched_on: rows on whose loss units were matched, which judge nothing; None where there are none, and in files.
+        matched_on: rows on which units were matched, which judge nothing; None where there are none, and in files.
     """
 
-    derived: ClassVar[tuple[str, ...]] = ("headline",)
+    derived: ClassVar[tuple[str, ...]] = ("headline", "added_size")
 
     scale: float
     size: float
     moved_size: float
-    cosine: float
+    cosine: float | None
     distance_before: float
     distance_after: float
-    coverage: float
-    unmatched: float
+    coverage: float | None
+    unmatched: float | None
     norms: Mapping[str, float]
     alignment: Alignment | None
     statistics: Mapping[str, Any]
@@ -82,9 +90,14 @@ class Transplant(Result, kind="transplant"):
         return self.settings["matching"]["method"] != "none"
 
     @property
+    def added_size(self) -> float:
+        """|scale| |g(tau)|, the norm of what was added."""
+        return abs(self.scale) * self.moved_size
+
+    @property
     def headline(self) -> str:
         """What was done, in a sentence."""
-        how = f"a change of norm {self.size:.4g} was added"
+        how = f"a change of norm {self.added_size:.4g} ({self.size:.4g} as given) was added"
         if not self.is_moved:
             return f"As it is, {how} to a network {self.distance_before:.4g} away from its base."
         return (
@@ -124,8 +137,9 @@ class Transplant(Result, kind="transplant"):
 
 
 def _list_sentences(found: Transplant) -> Iterator[str]:
-    yield f"Scale {found.scale:g}; cosine of the change as given and as moved {found.cosine:.3f}."
-    if found.is_moved:
+    turned = "undefined, as the change is zero" if found.cosine is None else f"{found.cosine:.3f}"
+    yield f"Scale {found.scale:g}; cosine of the change as given and as moved {turned}."
+    if found.coverage is not None and found.unmatched is not None:
         yield (
             f"{100 * found.coverage:.1f} % of the hidden axes have units that may be moved; "
             f"{100 * found.unmatched:.1f} % of the change's squared norm lies in tensors with units that could not be "
@@ -137,6 +151,7 @@ def _list_lines(notes: Sequence[str]) -> Iterator[str]:
     yield from (f"note: {note}" for note in notes)
 
 
+@torch.inference_mode(False)  # the network it gives may be trained
 def transplant(
     change: WeightChange,
     base: nn.Module,
@@ -160,8 +175,9 @@ def transplant(
         g(theta + tau) - g(theta) = g(tau):
 
     what moves weights moves their changes. Where the other network is a copy of the base with its units moved, it gets
-    what tuning made of the base, moved alike: the same function. Elsewhere nothing is promised; `judge_transplant` says
-    what came of it.
+    the weights that tuning made of the base's, moved alike: the same function where no normalisation statistics are
+    kept. Those are no part of a change: with `KeepNorm()` they are `onto`'s, which tuning did not change. Elsewhere
+    nothing is promised; `judge_transplant` says what came of it.
 
     Args:
         change: what tuning made of the base: `weight_change(base, tuned)`. None of the networks is changed.
@@ -170,10 +186,10 @@ def transplant(
         matching: how the base's units are matched to those of `onto`: a method, such as `WeightMatching()` or
             `GradientMatching(data, change)`; an `Alignment` that `align(onto, base, ...)` found; what `align_many`
             found for networks with these two among them; or None: the change is added as it is.
-        symmetry: as in `align`.
+        symmetry: as in `align`; beside a method alone.
         scale: what the moved change is multiplied by.
-        norm: where normalisation statistics come from; required when the models keep any. `KeepNorm()` leaves those of
-            `onto`.
+        norm: where normalisation statistics come from; required when the models keep any. `Reestimate(data)` fits them
+            to the new weights; `KeepNorm()` leaves those of `onto`, which a fix that moved them may need otherwise.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
         seed: of the alignment.
         compute: how to compute; see `Compute`.
@@ -182,7 +198,7 @@ def transplant(
 
     Raises:
         ValueError: the change is none of the base's parameters, the networks are not one module, `norm` is missing, the
-            scale is not finite, or as in `align`.
+            scale is not finite, a symmetry beside no method, or as in `align`.
 
     Example:
         The other network is the base with its hidden units in another order.
@@ -203,14 +219,42 @@ def transplant(
     """
     compute = resolve_compute(compute, device, progress)
     base, onto = unwrap_module(base, "base"), unwrap_module(onto, "onto")
-    check_change(change, base)
+    check_change(change, base, scale)
     policy = resolve_norm(norm, Network(onto, compute))
     move = find_move(base, onto, matching, symmetry, ignore, seed, compute)
     moved = move.apply(change)
     model = add_change(onto, moved, scale, policy, seed, compute)
-    found = _make_result(change, moved, move, model, scale, policy, seed)
-    chosen = matching.optimised_on() if isinstance(matching, AlignmentMethod) else None
-    return replace(found, matched_on=chosen)
+    notes = (
+        *_note_doubts(move, change, moved),
+        *_note_other_change(matching, change),
+        *_note_statistics(model, onto),
+        *(note for note in move.notes if BARRIER not in note),
+    )
+    log_warnings("transplant", notes)
+    settings = {
+        "matching": dict(move.settings), "scale": float(scale), "norm": policy.describe(), "ignore": list(ignore),
+        "seed": seed,
+    }  # fmt: skip
+    cosine = change.cosine(WeightChange({name: tensor.cpu() for name, tensor in moved.tensors.items()}))
+    return Transplant(
+        scale=float(scale),
+        size=change.norm,
+        moved_size=moved.norm,
+        cosine=None if math.isnan(cosine) else cosine,
+        distance_before=move.before,
+        distance_after=move.after,
+        coverage=move.coverage,
+        unmatched=move.measure_unmatched(moved),
+        norms=moved.norms,
+        alignment=move.alignment,
+        statistics=policy.describe(),
+        settings=settings,
+        notes=notes,
+        model=model,
+        change=moved,
+        given=change,
+        matched_on=move.rows,
+    )
 
 
 def add_change(
@@ -218,41 +262,27 @@ def add_change(
 ) -> nn.Module:
     """The network at theta + scale tau with the statistics that a policy gives it, in evaluation mode."""
     params = parameters_of(with_change(onto, change, scale))
+    if infinite := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(
+            f"scale {scale:g} makes weights infinite, or they were so: {', '.join(infinite[:3])}; take finite weights "
+            "and a smaller scale"
+        )
     spot = Spot(lambda: {name: tensor.clone() for name, tensor in params.items()}, [point_of(onto)], None, [1.0])
     return model_at(onto, spot, 0.5, norm=norm, seed=seed, compute=compute.without_progress())
 
 
-def _make_result(
-    given: WeightChange, moved: WeightChange, move: Move, model: nn.Module, scale: float, norm: NormPolicy, seed: int
-) -> Transplant:
-    norms, unmatched = moved.norms, move.list_unmatched()
-    size = math.hypot(*norms.values())
-    share = sum(norm**2 for name, norm in norms.items() if name in unmatched) / size**2 if size else 0.0
-    notes = (*_note_doubts(move, share), *move.notes)
-    log_warnings("transplant", notes)
-    cosine = given.cosine(WeightChange({name: tensor.cpu() for name, tensor in moved.tensors.items()}))
-    return Transplant(
-        scale=float(scale),
-        size=given.norm,
-        moved_size=size,
-        cosine=cosine,
-        distance_before=move.before,
-        distance_after=move.after,
-        coverage=move.coverage,
-        unmatched=share,
-        norms=norms,
-        alignment=move.alignment,
-        statistics=norm.describe(),
-        settings={"matching": dict(move.settings), "scale": float(scale), "norm": norm.describe(), "seed": seed},
-        notes=notes,
-        model=model,
-        change=moved,
-        given=given,
-    )
+def are_statistics_of(model: nn.Module, onto: nn.Module) -> bool:
+    """Whether a network has another's buffers."""
+    own = dict(onto.named_buffers())
+    return all(are_equal(buffer, own[name]) for name, buffer in model.named_buffers())
 
 
-def _note_doubts(move: Move, share: float) -> Iterator[str]:
-    if move.symmetry is not None and move.coverage < 1.0:
+def _note_doubts(move: Move, given: WeightChange, moved: WeightChange) -> Iterator[str]:
+    share = move.measure_unmatched(moved)
+    if move.symmetry is not None and not move.symmetry.sizes:
+        yield "the network has no hidden units that may be moved: the change is added as it is"
+        return
+    if share is not None and move.coverage is not None and move.coverage < 1.0:
         yield (
             f"{100 * (1 - move.coverage):.1f} % of the hidden axes have units that stay in their order; "
             f"{100 * share:.1f} % of the change's squared norm lies in such tensors"
@@ -260,3 +290,33 @@ def _note_doubts(move: Move, share: float) -> Iterator[str]:
     dead = {} if move.alignment is None else move.alignment.dead
     if count := sum(dead.values()):
         yield f"{count} units are constant on the data, so that what the change has there is moved by chance"
+    sizes = ((name, before, moved.norms[name]) for name, before in given.norms.items())
+    resized = [f"{name} ({before:.3g} to {after:.3g})" for name, before, after in sizes if _is_resized(before, after)]
+    if resized:
+        yield (
+            f"matching scales of units changed the norm of the change by more than a factor of {RESIZED:g} in "
+            f"{', '.join(resized)}: the networks are saved at other scales there"
+        )
+
+
+def _is_resized(before: float, after: float) -> bool:
+    return after > RESIZED * before or before > RESIZED * after
+
+
+def _note_other_change(matching: Matched, change: WeightChange) -> Iterator[str]:
+    """That gradients were matched along another change than the one that is moved."""
+    along = matching.change if isinstance(matching, GradientMatching) else None
+    if not isinstance(along, WeightChange) or set(along.tensors) != set(change.tensors):
+        return
+    if not all(
+        are_equal(along.tensors[name], tensor.to(along.tensors[name])) for name, tensor in change.tensors.items()
+    ):
+        yield "gradients were matched along another change than the one that was moved; pass GradientMatching that one"
+
+
+def _note_statistics(model: nn.Module, onto: nn.Module) -> Iterator[str]:
+    if find_statistics_layers(Network(model)) and are_statistics_of(model, onto):
+        yield (
+            "normalisation statistics are those of onto, without the fix: where tuning moved them, even a copy of the "
+            "base does not become what tuning made of it; pass norm=Reestimate(training batches)"
+        )

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import torch
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mechconn.mechanisms import State
 from mechconn.merging import TravelVerdict
 from mechconn.paper._run_part import RunPart
 from mechconn.paper._transplant_sections import HOW, draw_shares_over_pairs, make_pair_sections, write_sentences
+from mechconn.paper._transplant_settings import ALIGNED
 from mechconn.plotting import Section, Table
-from mechconn.stats import Interval, compute_moments, t_interval
+from mechconn.stats import LEAST_UNITS, Interval, delete_one_pair_means, jackknife_interval
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -36,8 +36,9 @@ class WayFacts:
         kept: accuracy without the cue minus that before.
         cosine: of the change as it was added and the target's own.
         distance_before, distance_after: of the two networks before the fix, as saved and aligned.
-        unmatched: share of the change's squared norm in tensors with units that could not be matched.
-        size: norm of the change.
+        unmatched: share of the change's squared norm in tensors with units that could not be matched; None where
+            nothing was matched.
+        size: norm of the change as it was added.
     """
 
     accuracy: Mapping[str, float]
@@ -65,7 +66,8 @@ class TransplantResult(RunPart, kind="transplant_cell"):
         dataset, proportion, method: where, and which fix.
         source, target: seeds of the networks.
         source_accuracy: split -> accuracy of the source once it is tuned.
-        networks: "before", every way of moving the fix, and "tuned" -> what the target then does.
+        networks: "before" (with the statistics of all others), every way of moving the fix, and "tuned" -> what the
+            target then does.
     """
 
     dataset: str
@@ -114,7 +116,7 @@ class TransplantResult(RunPart, kind="transplant_cell"):
 
 @dataclass(frozen=True)
 class PairMean:
-    """A mean over pairs of networks, with Student's t interval at 95 %; None of one pair."""
+    """A mean over pairs of networks, with a jackknife interval over networks at 95 %; None of fewer than three."""
 
     mean: float
     interval: Interval | None
@@ -131,6 +133,10 @@ class WayMeans:
         states: state of the cue by relearning -> how many pairs.
         excess: by how much it relearns faster than the control.
         cosine: of the change as it was added and the target's own.
+        kept, size, distance_before, distance_after, unmatched: as in `WayFacts`.
+        gains: of an aligned way, another way ("none" or "random") -> what is measured -> by how much more it is within
+            pairs: accuracy by split, and effects by intervention.
+        each: pair in words -> its facts.
     """
 
     accuracy: Mapping[str, PairMean]
@@ -140,15 +146,25 @@ class WayMeans:
     states: Mapping[str, int]
     excess: PairMean | None
     cosine: PairMean | None
+    kept: PairMean | None = None
+    size: PairMean | None = None
+    distance_before: PairMean | None = None
+    distance_after: PairMean | None = None
+    unmatched: PairMean | None = None
+    gains: Mapping[str, Mapping[str, PairMean]] = field(default_factory=dict)
+    each: Mapping[str, WayFacts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
 class TransplantSummary(RunPart, kind="transplant_run"):
     """What all pairs say together: fix -> network -> means over the pairs.
 
-    Intervals are Student's t over the pairs, 95 % each. They are conditional on the data, which all networks share. In
-    a cycle each network is the source of one pair and the target of another, and among all ordered pairs of many, so
-    that pairs are not independent and the intervals approximate.
+    Pairs that share a network are not independent, so that Student's t over pairs would be too sure. Intervals are a
+    jackknife over networks instead, 95 % each: every network is left out with all of its pairs, and the spread of the
+    means that remain gives the standard error, with Student's t quantile of networks - 1 degrees of freedom
+    (`mechconn.stats.jackknife_interval`). Of means over all ordered pairs it is rather too wide (Efron & Stein 1981);
+    in a cycle, where leaving one out leaves networks - 2 pairs, wider still. They are conditional on the data, which
+    all networks share.
 
     Attributes:
         fixes: data and fix in words -> network -> its means.
@@ -189,42 +205,83 @@ class TransplantSummary(RunPart, kind="transplant_run"):
         return "\n".join(write_sentences(self))
 
 
+Pairs: TypeAlias = Mapping[tuple[str, str], WayFacts]
+"""(source, target) -> what one network of the pair does."""
+
+
 def summarise_transplants(results: Sequence[TransplantResult], least: float) -> TransplantSummary:
     """Means over the pairs of seeds, fix by fix."""
     groups: dict[str, list[TransplantResult]] = {}
     for result in results:
         groups.setdefault(result.place, []).append(result)
-    fixes = {
-        place: {name: _average([own.networks[name] for own in found]) for name in found[0].networks}
-        for place, found in groups.items()
-    }
+    fixes = {}
+    for place, found in groups.items():
+        networks = {
+            name: {(str(own.source), str(own.target)): own.networks[name] for own in found}
+            for name in found[0].networks
+        }
+        means = {name: _average(pairs) for name, pairs in networks.items()}
+        for name in (way for way in ALIGNED if way in means):
+            gains = {way: _average_gains(networks[name], networks[way]) for way in ("none", "random") if way in means}
+            means[name] = replace(means[name], gains=gains)
+        fixes[place] = means
     return TransplantSummary(fixes, max(map(len, groups.values())), least)
 
 
-def _average(facts: Sequence[WayFacts]) -> WayMeans:
-    first = facts[0]
+def _average(pairs: Pairs) -> WayMeans:
+    first = next(iter(pairs.values()))
+
+    def over(read: Callable[[WayFacts], float | None]) -> PairMean | None:
+        return _average_known({pair: read(own) for pair, own in pairs.items()})
+
     return WayMeans(
-        accuracy={split: _average_pairs([own.accuracy[split] for own in facts]) for split in first.accuracy},
-        further={split: _average_pairs([own.further[split] for own in facts]) for split in first.further},
-        shares={split: _average_known([own.shares[split] for own in facts]) for split in first.shares},
-        verdicts=dict(Counter(own.verdict for own in facts if own.verdict is not None)),
-        states=dict(Counter(own.state for own in facts if own.state is not None)),
-        excess=_average_known([own.excess for own in facts]),
-        cosine=_average_known([own.cosine for own in facts]),
+        accuracy={
+            split: average_pairs({p: own.accuracy[split] for p, own in pairs.items()}) for split in first.accuracy
+        },
+        further={split: average_pairs({p: own.further[split] for p, own in pairs.items()}) for split in first.further},
+        shares={split: _average_known({p: own.shares[split] for p, own in pairs.items()}) for split in first.shares},
+        verdicts=dict(Counter(own.verdict for own in pairs.values() if own.verdict is not None)),
+        states=dict(Counter(own.state for own in pairs.values() if own.state is not None)),
+        excess=over(lambda own: own.excess),
+        cosine=over(lambda own: own.cosine),
+        kept=over(lambda own: own.kept),
+        size=over(lambda own: own.size),
+        distance_before=over(lambda own: own.distance_before),
+        distance_after=over(lambda own: own.distance_after),
+        unmatched=over(lambda own: own.unmatched),
+        each={f"{source} onto {target}": own for (source, target), own in pairs.items()},
     )
 
 
-def _average_pairs(values: Sequence[float]) -> PairMean:
-    mean = sum(values) / len(values)
-    if len(values) == 1:
+def _average_gains(pairs: Pairs, others: Pairs) -> dict[str, PairMean]:
+    """What one way has more than another of accuracy and of effects, within pairs."""
+    first = next(iter(pairs.values()))
+    found = {
+        f"accuracy on {split}": average_pairs(
+            {p: own.accuracy[split] - others[p].accuracy[split] for p, own in pairs.items()}
+        )
+        for split in first.accuracy
+    }
+    return found | {
+        f"effect of {split}": average_pairs(
+            {p: own.effects[split] - others[p].effects[split] for p, own in pairs.items()}
+        )
+        for split in first.effects
+    }
+
+
+def average_pairs(values: Mapping[tuple[str, str], float]) -> PairMean:
+    """The mean over pairs of networks, with a jackknife interval over the networks; None where one is in every pair."""
+    mean, units = fmean(values.values()), list(dict.fromkeys(unit for pair in values for unit in pair))
+    if len(units) < LEAST_UNITS or any(all(unit in pair for pair in values) for unit in units):
         return PairMean(mean, None)
-    return PairMean(mean, t_interval(compute_moments(torch.tensor(values, dtype=torch.float64))))
+    return PairMean(mean, jackknife_interval(mean, delete_one_pair_means(values, units)))
 
 
-def _average_known(values: Sequence[float | None]) -> PairMean | None:
+def _average_known(values: Mapping[tuple[str, str], float | None]) -> PairMean | None:
     """None where one is missing: a mean over some pairs alone would be of another kind."""
-    known = [value for value in values if value is not None]
-    return _average_pairs(known) if len(known) == len(values) else None
+    known = {pair: value for pair, value in values.items() if value is not None}
+    return average_pairs(known) if len(known) == len(values) else None
 
 
 def _flatten(means: WayMeans, splits: Sequence[str], interventions: Sequence[str]) -> dict[str, Any]:
@@ -235,7 +292,8 @@ def _flatten(means: WayMeans, splits: Sequence[str], interventions: Sequence[str
         found |= _flatten_mean(f"share_{split}", means.shares.get(split))
     for split in splits:
         found |= _flatten_mean(f"further_{split}", means.further.get(split))
-    found |= _flatten_mean("excess", means.excess) | _flatten_mean("cosine", means.cosine)
+    for name in ("excess", "cosine", "kept", "size", "distance_before", "distance_after", "unmatched"):
+        found |= _flatten_mean(name, getattr(means, name))
     counts = {"travels": means.verdicts.get("travels"), "does_not_travel": means.verdicts.get("does not travel")}
     return found | counts | {f"{state}": means.states.get(state) for state in ("uses", "hidden", "gone")}
 

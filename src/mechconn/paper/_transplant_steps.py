@@ -41,7 +41,7 @@ class _Fix:
     Attributes:
         base, tuned: of the source.
         onto, own: of the target: before, and tuned by the method itself.
-        control: a network that never met the cue, tuned alike.
+        control: a network that was trained without the cue, tuned alike.
     """
 
     base: StoredStep
@@ -64,7 +64,7 @@ def run_transplant_cell(
     clean = sample_at_most(here.task.clean, settings.clean_rows, cell.data_seed)
     fix = _find_fix(here, settings, cell, clean)
     steps = {way: _transplant_step(here, settings, cell, clean, fix, way) for way in settings.ways}
-    networks = {BEFORE: fix.onto, **steps, TUNED: fix.own}
+    networks = {BEFORE: _before_step(here, cell, fix), **steps, TUNED: fix.own}
     facts = {name: _describe(here, settings, cell, clean, name, step, fix.control) for name, step in networks.items()}
     facts = {name: replace(own, **_read_judged(steps.get(name))) for name, own in facts.items()}
     source = measure_step(
@@ -87,6 +87,19 @@ def _find_fix(here: CellContext, settings: TransplantSettings, cell: TransplantC
     what = f"{cell.method}, control of seed {cell.target}"
     control = tune_step(context, what, never, method, clean, task.train, cell.target)
     return _Fix(*find(cell.source), *find(cell.target), control)
+
+
+def _before_step(here: CellContext, cell: TransplantCell, fix: _Fix) -> StoredStep:
+    """The target without a fix, with normalisation statistics as all transplants get them."""
+
+    def work(compute: Compute, folder: Path) -> StepOutput:
+        onto = here.context.model(fix.onto)
+        norm = _choose_norm(onto, here.statistics)
+        found = transplant(weight_change(onto, onto), onto, onto, None, norm=norm, seed=cell.target, compute=compute)
+        return StepOutput({}, {WEIGHTS: read_state(found.model)})
+
+    inputs = {"onto": fix.onto.input, "statistics": identify(here.statistics)}
+    return here.context.step("transplant", f"before, seed {cell.target}", {"seed": cell.target}, inputs, work)
 
 
 def _transplant_step(
@@ -153,7 +166,7 @@ def _read_numbers(judged: JudgedTransplant, own_cosine: float) -> dict[str, obje
         "distance_before": found.distance_before,
         "distance_after": found.distance_after,
         "unmatched": found.unmatched,
-        "size": found.size,
+        "size": found.added_size,
     }
 
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 # Okabe & Ito 2008: distinguishable with every common kind of colour vision, on white and on black.
 COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
 MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#9A7B00", "#999999")
+OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#9A7B00", "#999999", "#332288", "#882255")
 TERM_COLOURS = (*COLOURS.values(), *OTHER_COLOURS)
-OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 28 pairs
+OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 42 pairs
 LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
 
 CurvesBySplit = Mapping[str, Sequence[float]]
@@ -176,7 +176,8 @@ def draw_marks(
 
     Args:
         names: of the places, from left to right.
-        series: name, such as a split -> (value, low, high) at each place, None where there is no value.
+        series: name, such as a split -> (value, low, high) at each place, None where there is no value; one without
+            any keeps its colour from the others, and is left out.
         label: of the vertical axis.
         across: of the horizontal axis.
         ax: the panel; default: a new figure.
@@ -187,6 +188,8 @@ def draw_marks(
     for number, (name, found) in enumerate(series.items()):
         shift = (number - (len(series) - 1) / 2) * 0.6 / max(len(series), 1)
         shown = [(place + shift, *mark) for place, mark in enumerate(found) if mark is not None]
+        if not shown:
+            continue
         spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
         style = choose_line_style(name, number)
         axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle=line, **style)
