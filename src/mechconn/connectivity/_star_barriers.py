@@ -36,8 +36,8 @@ them is false and yet shown, and the probability of that is no more than that fo
 
 The level is that of Student's t, hence approximate: barriers are clipped at zero and skewed, and few runs do not show
 it. With 12 runs and a star whose barriers are lognormal (of sigma 1), the 95 % / 70 intervals' upper end, nominally
-missing 0.036 %, misses in about 5 % of samples; where most barriers are zero, in 21 %, which is why those are not judged.
-On runs on digits it is right to a fraction of a percent (docs/star.md).
+missing 0.036 %, misses in about 5 % of samples; where most barriers are zero, in 21 %, which is why those are not
+judged. On runs on digits no end missed more often than it says (docs/star.md).
 """
 
 from __future__ import annotations
