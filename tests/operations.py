@@ -131,21 +131,23 @@ def moved(model: nn.Module) -> nn.Module:
 
 
 def starred(model: nn.Module, data: Any, **settings: Any) -> mc.FittedStar:
-    """A star that starts at the model, of the model and a network beside it."""
+    """A star that starts at the model, of networks beside it; as they are, one that starts beside it, of the model."""
     how = mc.StarFit(epochs=2, batch_size=8, lr=0.01, **settings)
-    sources = {"one": model, "two": moved(model)}
+    first, second = (mc.with_parameters(model, point) for point in beside(model, 3)[1:])
+    if not how.realign:
+        return mc.fit_star(first, {"one": model, "two": second}, how, data, norm=mc.Reestimate(data))
     matching, symmetry = mc.WeightMatching(restarts=1), by_hand(model)
-    return mc.fit_star(model, sources, how, data, align=matching, symmetry=symmetry, norm=mc.Reestimate(data))
+    return mc.fit_star(model, [first, second], how, data, align=matching, symmetry=symmetry, norm=mc.Reestimate(data))
 
 
 def starred_barriers(model: nn.Module, data: Any) -> object:
     """A star of a network beside the model, which is a held-out run."""
     runs = [mc.with_parameters(model, point) for point in beside(model, 5)[1:]]
     how = mc.StarFit(epochs=1, batch_size=8, lr=0.01, realign=False)
-    star = mc.fit_star(runs[0], runs[:1], how, data, norm=mc.Reestimate(data))
+    star = mc.fit_star(runs[0], runs[1:2], how, data, norm=mc.Reestimate(data))
     matching, suite = mc.WeightMatching(restarts=1), mc.Suite({"cue": data})
     return star.barriers(
-        [model, *runs[1:]], suite, sources=runs[:1], align=matching, symmetry=by_hand(model), ts=3,
+        [model, *runs[2:]], suite, sources=runs[1:2], align=matching, symmetry=by_hand(model), ts=3,
         norm=mc.Reestimate(data),
     )  # fmt: skip
 

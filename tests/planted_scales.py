@@ -54,6 +54,6 @@ def search(suite: mc.Suite, change: mc.WeightChange | None = None, **settings: A
         "scales": (0.25, 0.5, 0.75, 1.0),
         "choosing": copy,
         "draws": 1,
-        "floor": 0.0,
+        **({} if settings.get("higher") else {"floor": 0.0}),
     }
     return mc.search_scale(BASE, -CUE if change is None else change, suite, **(given | settings))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from scipy.stats import kstest
 from torch import nn
 
 import mechconn as mc
-from connectivity.star_nets import DATA, fit, linear, permuted, solve_star, squared, trained
+from connectivity.star_nets import DATA, SUITE, fit, linear, permuted, solve_star, squared, trained
 from mechconn.connectivity._star_fit import draw_place, draw_source
 from mechconn.connectivity._star_networks import hash_weights
 from stopping import Counting, StoppedError
@@ -28,7 +29,13 @@ TARGET = torch.tensor([[1.0, -2.0, 0.5]], dtype=torch.float64)
 SOURCES = [TARGET + torch.tensor([shift], dtype=torch.float64) for shift in ([1.0, 0, 2], [0, -1.5, 1], [0.5, 0, 0])]
 
 
-@pytest.mark.parametrize(("law", "own_loss"), [("uniform", 0.0), ("beta", 0.0), ("half", 0.0), ("uniform", 0.5)])
+@pytest.mark.parametrize(
+    ("law", "own_loss"),
+    [
+        ("uniform", 0.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("beta", 0.0), ("half", 0.0), ("uniform", 0.5))),
+    ],
+)
 def test_a_star_of_quadratics_lies_where_its_closed_form_says(law: Any, own_loss: float) -> None:
     """Orthonormal inputs, so that the loss is |theta - target|^2 / 3; steps that fall to zero leave little noise."""
     eye = torch.eye(3, dtype=torch.float64)
@@ -91,6 +98,35 @@ def test_a_step_is_sgd_by_hand(factory: Any) -> None:
         torch.testing.assert_close(star.model.get_parameter(name), p, rtol=1e-9, atol=1e-9)
 
 
+def test_sources_are_realigned_each_epoch() -> None:
+    """SGD by hand on sources that `align` moves onto the star when each epoch begins."""
+    batches, method = split(rows(25), [9, 9, 7]), fit(epochs=4, lr=0.5, momentum=0.0, weight_decay=0.0)
+    sources = [build(mlp, seed) for seed in (1, 2, 3)]
+    star = mc.fit_star(build(mlp), sources, method, batches, seed=5)
+    assert star.symmetry is not None
+    ordered, theta, step, matchings = sorted(sources, key=hash_weights), build(mlp), 0, []
+    for _ in range(method.epochs):
+        found = [mc.align(theta, source, mc.WeightMatching(), star.symmetry, seed=5) for source in ordered]
+        matchings.append([{name: part.tolist() for name, part in each.element.items()} for each in found])
+        for x, y in batches:
+            t, other = draw_place("uniform", step, 5), found[draw_source(3, step, 5)].model
+            there = build(mlp)
+            with torch.no_grad():
+                for name, p in there.named_parameters():
+                    p.copy_((1 - t) * theta.get_parameter(name) + t * other.get_parameter(name))
+            nn.functional.cross_entropy(there(x), y).backward()
+            with torch.no_grad():
+                for name, p in theta.named_parameters():
+                    line = there.get_parameter(name).grad
+                    assert line is not None
+                    p -= method.rate(step, 12, 0) * (1 - t) * line
+            step += 1
+    assert any(later != matchings[0] for later in matchings[1:])  # else aligning once would do as well
+    for name, p in theta.named_parameters():  # a dozen steps of float64, in another order than torch's
+        torch.testing.assert_close(star.model.get_parameter(name), p, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.slow
 def test_copies_of_one_network_are_one_source_where_they_are_realigned() -> None:
     """Started at the network, the star stays joined to every copy, seen or not; as they are, it is far from them."""
     model = trained(3)
@@ -154,14 +190,28 @@ def test_an_interrupted_fit_ends_bit_identical(tmp_path: Path, realign: bool, st
         mc.fit_star(build(dropout_mlp), sources[:1], method, DATA, norm=NORM, loss=Counting(), checkpoint=kept)
 
 
+def test_a_checkpoint_is_of_one_symmetry(tmp_path: Path) -> None:
+    place, sources = mc.Checkpoint(tmp_path / "run.safetensors"), [build(mlp, 1)]
+    star = mc.fit_star(build(mlp), sources, fit(), DATA, checkpoint=place)
+    assert star.symmetry is not None
+    assert star.settings["symmetry"]["groups"] == dict(star.symmetry.sizes)
+    few = replace(star.symmetry, actions=())
+    with pytest.raises(ValueError, match="written by another run"):
+        mc.fit_star(build(mlp), sources, fit(), DATA, checkpoint=place, symmetry=few)
+    check_same(star.model, mc.fit_star(build(mlp), sources, fit(), DATA, checkpoint=place).model)
+
+
 def test_statistics_are_of_the_star() -> None:
     sources = [build(norm_mlp, seed) for seed in (1, 2)]
     star = mc.fit_star(build(norm_mlp), sources, fit(), DATA, norm=NORM)
     with torch.no_grad():
         seen = star.model.get_submodule("0")(DATA[0])
     torch.testing.assert_close(star.model.get_buffer("1.running_mean"), seen.mean(0))
-    with pytest.raises(ValueError, match="pass norm="):
+    with pytest.raises(ValueError, match=r"without norm= .*pass norm=Reestimate\(training batches\)$"):
         mc.fit_star(build(norm_mlp), sources, fit(), DATA)
+    for factory, use in ((norm_mlp, "norm=Reestimate"), (mlp, "nothing, since")):
+        with pytest.raises(ValueError, match=rf"norm=Repair\(\) rescales points between networks.*pass {use}"):
+            mc.fit_star(build(factory), [build(factory, 1)], fit(), DATA, norm=mc.Repair(DATA))
     with pytest.raises(ValueError, match="statistics of the fresh network"):
         mc.fit_star(build(norm_mlp), sources, fit(), DATA, norm=mc.KeepNorm())
     with pytest.raises(ValueError, match="reads no data"):
@@ -187,6 +237,7 @@ def test_half_precision_has_float32_masters() -> None:
         torch.testing.assert_close(p, expected.model.get_parameter(name).bfloat16())
 
 
+@pytest.mark.slow
 def test_a_convnet_and_a_transformer() -> None:
     data = images(16)
     star = mc.fit_star(build(norm_conv), [build(norm_conv, s) for s in (1, 2)], fit(), data, norm=mc.Reestimate(data))
@@ -233,6 +284,10 @@ def broken() -> nn.Module:
     return model
 
 
+PLAIN = {"method": fit(realign=False)}
+SYMMETRY = mc.symmetry_of(build(mlp), DATA[0][:2])
+
+
 @pytest.mark.parametrize(
     ("sources", "how", "said"),
     [
@@ -241,7 +296,17 @@ def broken() -> nn.Module:
         ({"odd": broken()}, {}, "source 'odd' must have finite weights"),
         (build(mlp), {}, "sources must be networks"),
         ([build(mlp, 1)], {"method": mc.BezierFit()}, "method must be a StarFit"),
-        ([build(mlp, 1)], {"align": mc.Mean()}, "method must be a AlignmentMethod"),
+        ([build(mlp, 1)], {"align": mc.Mean()}, "align must be a AlignmentMethod"),
+        ([build(mlp, 1), build(mlp, 2), build(mlp, 1)], {}, "'source 0' and 'source 2' are one network"),
+        ({"a": build(mlp, 1), "b": build(mlp)}, {}, "fresh is the source 'b'"),
+        ([build(mlp, 1)], {**PLAIN, "align": mc.ActivationMatching(DATA)}, "align= has no effect with StarFit(realign"),
+        ([build(mlp, 1)], {**PLAIN, "symmetry": SYMMETRY}, "symmetry= has no effect with StarFit(realign=False)"),
+        ({"star": build(mlp, 1)}, {}, "sources hold a network called 'star'"),
+        (
+            [build(mlp, 1)],
+            {"data": SUITE},
+            "star data must be an (x, y) pair, a dataset or batches, got a Suite",
+        ),
         ([build(mlp, 1)], {"symmetry": "all"}, "symmetry must be a Symmetry"),
         ([build(mlp, 1)], {"data": (DATA[0][:0], DATA[1][:0])}, "star data"),
     ],

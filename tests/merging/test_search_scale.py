@@ -58,11 +58,15 @@ def test_claims_are_the_paired_differences_of_the_rows() -> None:
 
 def test_nothing_keeps_but_the_base() -> None:
     found = search(make_suite(kept=plant([0.1] * 200), target=plant([0.1] * 200)))
-    assert (found.scale, found.verdict, found.random) == (0.0, "does not", ())
+    assert (found.scale, found.verdict, found.random, found.claims) == (0.0, "no scale", (), ())
     assert found.kept == (True, False, False, False, False)
     assert "no scale but 0 keeps 95 % of kept" in found.headline and list(found.effects) == ["base"]
     still = search(make_suite(kept=STEADY, target=plant([ALWAYS] * 200)))
-    assert still.scale == 0.0 and "no scale that keeps 95 % of kept moves target that way" in str(still)
+    assert still.scale == 0.0 and "no scale that keeps 95 % of kept lowers target towards 0" in str(still)
+    # On rows that judge nothing was claimed, so that nothing is wrong with some probability.
+    assert not any("wrong with" in said for said in (*found.findings, *still.findings))
+    assert not any("wrong" in section.note for section in still.sections())
+    assert still.header().verdict == "no scale" and still.to_settle is None
 
 
 def test_how_a_scale_is_chosen() -> None:
@@ -81,11 +85,37 @@ def test_below_chance_no_scale_is_better() -> None:
     """Half of the labels are 1: at 0.5 the target is at chance, at 1 the cue's rows are all wrong."""
     suite = make_suite(kept=STEADY, target=plant([0.3] * 100 + [0.8] * 100))
     found = search(suite, floor=None)
-    assert (found.scale, found.floor, found.value("target")) == (0.5, 0.5, 0.5)
+    assert (found.scale, found.floor, found.value("target"), found.verdict) == (0.5, 0.5, 0.5, "removes")
+    assert "removes 50 % or more of target above its floor of 50.0 % and keeps the rest" in found.headline
     lowest = search(suite)
     assert (lowest.scale, lowest.value("target"), lowest.floor) == (1.0, 0.0, 0.0)
-    one = search(suite, floor=0.5, scales=(1.0,))
-    assert any("ends at 0.0 %, below the floor of 50.0 %" in said for said in one.findings)
+    for choose in ("largest", "best"):  # the only scale goes beyond chance
+        one = search(suite, floor=None, scales=(1.0,), choose=choose)
+        assert one.verdict == one.header().verdict == ("reverses" if choose == "largest" else "no scale")
+    largest = search(suite, floor=None, choose="largest")
+    assert largest.scale == 1.0 and "ends below 45.0 %, so that the network follows it in reverse" in largest.headline
+    assert "removes" not in largest.headline
+
+
+def test_a_base_at_its_floor_has_nothing_to_lose() -> None:
+    suite = make_suite(kept=STEADY, target=plant([0.3] * 100 + [-1.0] * 100))
+    found = search(suite, floor=0.5)
+    assert (found.scale, found.verdict) == (0.0, "no scale") and "lowers target towards its floor, 50.0 %" in str(found)
+
+
+def test_the_floor_is_chance_over_the_whole_split() -> None:
+    """Ten balanced classes, 66 rows that choose: 10 %, not the share of the commonest among these."""
+    model, other = (build(lambda: nn.Linear(10, 10), seed, torch.float32) for seed in range(2))
+    labels = torch.arange(200) % 10
+    data = (nn.functional.one_hot(labels, 10).float(), labels)
+    suite, change = mc.Suite({"no_cue": data, "cue": data}), mc.weight_change(model, other)
+    found = mc.search_scale(model, change, suite, lower="cue", keep=[], scales=(1.0,), draws=1, choosing=0.33)
+    assert found.floor == pytest.approx(0.1)
+    skewed = (data[0], labels.clamp(max=1))  # shares 0.1 and 0.9
+    uneven = mc.search_scale(
+        model, change, mc.Suite({"no_cue": data, "cue": skewed}), lower="cue", keep=[], scales=(1.0,), draws=1
+    )
+    assert uneven.floor == pytest.approx(0.1**2 + 0.9**2)
 
 
 def test_a_lost_split_is_said_to_be_lost() -> None:
@@ -135,7 +165,16 @@ def test_what_a_random_change_does_is_judged_beside() -> None:
     suite = make_suite(kept=far, target=plant([0.3] * 400))
     found = search(suite, scales=(0.5,), draws=3, seed=1)
     (target, kept) = found.random
-    assert (target.split, kept.split) == ("target", "kept") and found.random_verdict in ("nothing", "moves")
+    assert (target.split, kept.split) == ("target", "kept")
+    x, y = take(suite, "target")
+    own = [
+        float((mc.with_change(BASE, (-CUE).random_like(1 + draw), 0.5)(x).argmax(1) == y).double().mean()) - 1.0
+        for draw in range(3)
+    ]
+    assert target.draws == pytest.approx(own) and target.effect == pytest.approx(sum(own) / 3)
+    expected = tuple("moves" if abs(move) > 0.5 else "nothing" for move in own)  # all 400 rows are alike
+    assert target.verdicts == expected and found.random_verdict == ("moves" if "moves" in expected else "nothing")
+    assert ("move target too, by" in found.headline) == ("moves" in expected)
     assert kept.effect == 0.0 and kept.verdict == "nothing" and target.further == pytest.approx(1.0 + target.effect)
     assert found.effects["edited"].accuracy["target"] == 0.0 and set(found.effects) == {
         "base", "edited", "random change"
@@ -153,7 +192,8 @@ def test_on_the_loss_lower_is_better_and_keeps_by_the_reciprocal() -> None:
     x, y = take(suite, "target")
     expected = nn.functional.cross_entropy(mc.with_change(BASE, -CUE, 1.0)(x).double(), y)
     assert found.value("target") == pytest.approx(float(expected), rel=1e-5)
-    assert any("Student's t" in said for said in found.findings)
+    assert any("wrong with about 5 %, as far as Student's t holds" in said for said in found.findings)
+    assert not any("5 % at most" in said for said in found.findings)
     kept = search(suite, on="loss", lower=None, higher="target", keep=("kept", 0.5), scales=(0.5, 1.0))
     assert kept.kept == (True, True, False)  # the loss grows like e^s: e^0.5 < 1 / 0.5 < e
 
@@ -193,6 +233,8 @@ def test_statistics_have_to_be_asked_for() -> None:
     for name, buffer in held.model.named_buffers():
         assert torch.equal(buffer, dict(base.named_buffers())[name])
     assert any("those of the base" in said for said in held.findings)
+    none = search(make_suite(kept=STEADY, target=plant([0.3] * 200)))
+    assert none.norm == {} and not any("ormalisation statistics" in said for said in none.findings)
     again = mc.Reestimate(rows(64, 9), label="other rows")
     found = mc.search_scale(base, change, suite, lower="cue", norm=again, scales=(1.0,), keep=[], draws=1, margin=0.001)
     whole = mc.model_at(base, mc.LinearPath.between(base, base), 0.0, norm=again)

@@ -123,3 +123,41 @@ def test_what_is_no_number_and_no_network_is_refused() -> None:
         mc.weight_change(layer(0, 0), layer(math.nan, 0))
     with pytest.raises(ValueError, match="one tensor or more"):
         mc.WeightChange({})
+
+
+class Complex(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.complex(torch.ones(3), torch.ones(3)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x * self.w).real
+
+
+def test_complex_parameters_are_refused_by_name_and_as_real_parts_taken() -> None:
+    change = mc.WeightChange({"w": torch.zeros(3)})
+    for what in (lambda: mc.weight_change(Complex(), Complex()), lambda: mc.with_change(Complex(), change)):
+        with pytest.raises(ValueError, match=r"are complex \(w\), .* torch.view_as_real\(parameter\)"):
+            what()
+    real, other = linear(2, 3), linear(2, 3)
+    with torch.no_grad():
+        real.weight.copy_(torch.view_as_real(Complex().w))
+    assert torch.equal(mc.with_change(other, mc.weight_change(other, real)).get_parameter("weight"), real.weight)
+
+
+def test_a_file_of_a_change_is_no_network(tmp_path: Path) -> None:
+    base, file = linear(3, 4), tmp_path / "change.safetensors"
+    mc.weight_change(base, layer_of(4)).save(file)
+    with pytest.raises(ValueError, match=r"holds a change of weights and no network; .* load_weight_change\(file\)\)"):
+        mc.load_model(lambda: linear(3, 4), file)
+    edited = mc.with_change(base, mc.load_weight_change(file))
+    assert torch.equal(edited.get_parameter("weight"), layer_of(4).get_parameter("weight"))
+    # Notes of other programs are left alone.
+    other = tmp_path / "other.safetensors"
+    save_file(base.state_dict(), other, {"note": "any text"})
+    assert torch.equal(mc.load_model(lambda: linear(3, 4), other).get_parameter("weight"), base.weight)
+
+
+def layer_of(outputs: int) -> nn.Module:
+    with isolate_rng(1):
+        return nn.Linear(3, outputs)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mechconn.connectivity import StarBarriers
 from mechconn.paper import RunPlan, RunRecord, StarCell, StarSettings, StarSummary, resolve_settings, run_plan
 from recipes import INLINE
 
@@ -51,10 +53,15 @@ def test_the_summary_judges_all_rows_together(record: RunRecord) -> None:
     assert summary.claims == len(summary.rows()) == 2 * 2 * 5
     row, found = summary.rows()[0], summary.cells[0].barriers["realigned"]
     compared = found.compare("no_cue", claims=20)
-    assert (row["difference"], row["verdict"]) == (compared.difference, compared.verdict)
+    assert (row["difference"], row["verdict"]) == (compared.barrier.value, compared.verdict)
     assert row["intervals_clear"] is False or row["star_high"] < row["runs_low"]
     text = " ".join(summary.findings)
     assert "Of 20 comparisons the star is nearer in" in text
+    assert "no solution as the runs are in" in text and "right with 95 %, approximately (Student's t)" in text
+    assert "each by itself, over 20 rows" in text
+    (beside,) = (part for part in summary.sections() if part.title == "Beside the published barriers")
+    ((_, width, between, star, *_),) = beside.tables[0].cells
+    assert (width.text, between.text, star.text) == ("8", "0.261", "0.117") and "other images" in beside.note
     shown = summary.sections()[1]
     assert len(shown.tables[0].rows) == 20 and len(shown.figures) == 5
 
@@ -76,7 +83,36 @@ def test_the_published_widths_stand_at_the_larger_scales() -> None:
     assert resolve_settings("star", "small")[2].rows == 5000
 
 
-@pytest.mark.parametrize("wrong", ["network=vgg13", "width=8", "tolerance=0.1", "widths=4,4", "held_out=1"])
+@pytest.mark.parametrize("wrong", ["network=vgg13", "width=8", "tolerance=0.1", "widths=4,4", "held_out=1", "points=2"])
 def test_settings_that_have_no_effect_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong.split("=")[0]):
         resolve_settings("star", "smoke", [wrong])
+
+
+def test_clear_intervals_are_those_that_lie_below(record: RunRecord) -> None:
+    """A star that is farther, or no solution, is clear of nothing."""
+    assert isinstance(record.summary, StarSummary)
+    cell = record.summary.cells[0]
+    fine = {split: replace(own, loss=0.0) for split, own in cell.barriers["realigned"].star.items()}
+    base = replace(cell.barriers["realigned"], star=fine)
+
+    def move(height: float, by: float) -> StarBarriers:
+        lines = [
+            replace(line, loss=dict.fromkeys(line.loss, (0.0, 1.0 + 0.01 * n, 0.0)))
+            if line.group == "pair"
+            else replace(line, loss=dict.fromkeys(line.loss, (0.0, height + by * n, 0.0)))
+            for n, line in enumerate(base.lines)
+        ]
+        return replace(base, lines=tuple(lines))
+
+    for height, found, clear in ((9.0, "farther", False), (0.1, "nearer", True)):
+        moved = move(height, 0.001)
+        summary = StarSummary((replace(cell, barriers={"realigned": moved, "as they are": moved}),))
+        assert {row["verdict"] for row in summary.rows()} == {found}
+        assert {row["intervals_clear"] for row in summary.rows()} == {clear}
+        none = "Nowhere does the star's 95 % interval lie wholly below that of the runs."
+        assert (none in summary.findings[1]) == (not clear)
+    lost = replace(moved, star={split: replace(own, loss=99.0) for split, own in fine.items()})
+    summary = StarSummary((replace(cell, barriers={"realigned": lost, "as they are": lost}),))
+    assert {row["verdict"] for row in summary.rows()} == {"no solution"}
+    assert not any(row["intervals_clear"] for row in summary.rows())

@@ -158,9 +158,9 @@ def test_what_does_not_fit_is_told_before_any_work() -> None:
         mc.fine_tune(build(mlp), mc.ConnectedFineTuning(), clean=CLEAN)
     kept = mc.fine_tune(build(mlp), mc.ConnectedFineTuning(on="clean", epochs=1), clean=CLEAN)
     assert "connection" in kept.history[0]
-    with pytest.raises(ValueError, match="anchors must be networks"):
+    with pytest.raises(ValueError, match="anchors must be networks, got a list with dict;"):
         mc.ConnectedFineTuning(anchors=[mc.parameters_of(build(mlp))])  # pyright: ignore[reportArgumentType]
-    with pytest.raises(TypeError, match="anchors"):
+    with pytest.raises(TypeError, match=r"anchors must be a list of networks, got Sequential; write anchors=\[model\]"):
         mc.ConnectedFineTuning(anchors=build(mlp))  # pyright: ignore[reportArgumentType]
     with torch.no_grad():
         broken = build(mlp)

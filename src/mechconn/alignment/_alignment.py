@@ -105,9 +105,9 @@ def _find_example(model: nn.Module, method: AlignmentMethod, symmetry: Symmetry 
     return method.example(resolve_device(model, None), model)
 
 
-def check_method(method: AlignmentMethod) -> None:
-    """Raise TypeError unless it is an alignment method."""
-    check_is("method", method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
+def check_method(method: AlignmentMethod, name: str = "method") -> None:
+    """Raise TypeError unless it is an alignment method; `name` is the argument's."""
+    check_is(name, method, AlignmentMethod, "; pass ActivationMatching(data) or WeightMatching()")
 
 
 def check_no_adapters(model: nn.Module) -> None:

@@ -20,6 +20,7 @@ from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
 from mechconn.connectivity._fit_star import fit_star as fit_star
 from mechconn.connectivity._fitted_star import FittedStar as FittedStar
 from mechconn.connectivity._joining import walk_lines as walk_lines
+from mechconn.connectivity._measure_star import LEAST_POINTS as LEAST_POINTS
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN
 from mechconn.connectivity._path_verdict import TOLERANCE as TOLERANCE
 from mechconn.connectivity._path_verdict import PathVerdict as PathVerdict
@@ -40,6 +41,9 @@ from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
 from mechconn.connectivity._star_barriers import BarrierSummary as BarrierSummary
 from mechconn.connectivity._star_barriers import StarBarriers as StarBarriers
-from mechconn.connectivity._star_barriers import StarComparison as StarComparison
 from mechconn.connectivity._star_fit import StarFit as StarFit
+from mechconn.connectivity._star_page import describe_judged as describe_judged
 from mechconn.connectivity._star_page import make_star_table as make_star_table
+from mechconn.connectivity._star_page import mark_barrier as mark_barrier
+from mechconn.connectivity._star_verdict import StarComparison as StarComparison
+from mechconn.connectivity._star_verdict import StarDifference as StarDifference

@@ -36,6 +36,7 @@ from mechconn.network import (
     Network,
     NormPolicy,
     Point,
+    Repair,
     as_points,
     check_joined,
     find_statistics_layers,
@@ -87,7 +88,7 @@ def fit_star(
         data: the data of the loss L, those of the sources: an (x, y) pair, a dataset, or a re-iterable of batches.
         align: how a source is matched with the star, where sources are realigned.
         symmetry: what may be moved; default: permutations and signs of units, found on the first two rows of the data.
-            Pass `symmetry_of(model, x)` to move scales and linear maps too, which gave worse stars (docs/star.md).
+            Pass `symmetry_of(model, x)` to move scales and linear maps too, which was not better (docs/star.md).
             It is proved once, on a source.
         norm: where the star's normalisation statistics come from; required when the model keeps any.
         ignore: buffers and attributes of layers that are no part of what is computed; see `LinearPath.between`.
@@ -103,7 +104,8 @@ def fit_star(
 
     Raises:
         ValueError: no sources, sources that are not `fresh` with other parameters and statistics (the two are named),
-            a symmetry that does not hold, `norm` is missing; the data or the checkpoint as in `train`.
+            a source that stands there twice or is `fresh`, `align` or `symmetry` where nothing is realigned, a
+            symmetry that does not hold, `norm` is missing; the data or the checkpoint as in `train`.
         TypeError: a method that fits no star, or data that can be read only once.
         FloatingPointError: the loss became infinite or NaN; the step is named, and the last good checkpoint stays.
 
@@ -125,7 +127,8 @@ def fit_star(
     """
     started, compute = time.perf_counter(), resolve_compute(compute, device, progress)
     check_is("method", method, StarFit, "; pass StarFit(epochs=...)")
-    check_method(align)
+    check_method(align, "align")
+    _check_used(method, align, symmetry)
     fresh = unwrap_module(fresh, "fresh")
     known, clean = list_networks("sources", "source", sources), as_data(NAMED, data)
     if not known:
@@ -135,6 +138,7 @@ def fit_star(
     example = read_example(clean, network.device, fresh)
     points = check_sources(fresh, known, network, example, ignore)
     hashes = {name: hash_weights(model) for name, model in known.items()}
+    _check_distinct(hashes, hash_weights(fresh))
     order = sorted(known, key=hashes.__getitem__)
     notes: list[str] = []
     if method.realign:
@@ -161,19 +165,45 @@ def fit_star(
     )
 
 
+def _check_used(method: StarFit, align: AlignmentMethod, symmetry: Symmetry | None) -> None:
+    """Raise ValueError where the way to match units is given and they are not to be matched."""
+    given = {"align": align is not WEIGHTS, "symmetry": symmetry is not None}
+    if not method.realign and any(given.values()):
+        names = " and ".join(f"{name}=" for name, is_given in given.items() if is_given)
+        raise ValueError(f"{names} has no effect with StarFit(realign=False); leave it out, or realign=False")
+
+
+def _check_distinct(sources: Mapping[str, str], fresh: str) -> None:
+    """Raise ValueError where two sources are one network, or one is the fresh network; both are hashes of weights."""
+    seen: dict[str, str] = {}
+    for name, weights in sources.items():
+        if weights in seen:
+            raise ValueError(f"the sources {seen[weights]!r} and {name!r} are one network; leave one out")
+        if weights == fresh:
+            raise ValueError(
+                f"fresh is the source {name!r}; pass a network with fresh weights, or leave the source out"
+            )
+        seen[weights] = name
+
+
 def check_star_norm(norm: NormPolicy | None, network: Network) -> NormPolicy:
     """The policy of the star's statistics.
 
     Raises:
-        ValueError: none is given where the model keeps statistics, or that of the fresh network.
+        ValueError: none is given where the model keeps statistics, or that of the fresh network; or `Repair`, which
+            needs a path.
     """
-    policy = resolve_norm(norm, network)
-    if isinstance(policy, KeepNorm) and any(True for _ in find_statistics_layers(network)):
+    layers = list(find_statistics_layers(network))
+    if layers and (norm is None or isinstance(norm, KeepNorm)):
+        given = "without norm= the star would have" if norm is None else "norm=KeepNorm() would give the star"
         raise ValueError(
-            "norm=KeepNorm() would give the star the statistics of the fresh network, which are of no data; pass "
+            f"{given} the statistics of the fresh network ({', '.join(layers[:3])}), which are of no data; pass "
             "norm=Reestimate(training batches)"
         )
-    return policy
+    if isinstance(norm, Repair):
+        use = "norm=Reestimate(training batches)" if layers else "nothing, since the model keeps no statistics"
+        raise ValueError(f"norm=Repair() rescales points between networks, and a star is one; pass {use}")
+    return resolve_norm(norm, network)
 
 
 def check_sources(

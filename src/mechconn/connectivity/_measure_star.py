@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from mechconn.alignment import (
     AlignmentMethod,
@@ -21,7 +21,14 @@ from mechconn.connectivity._evaluator import Evaluator, compute_means
 from mechconn.connectivity._saved_ends import EndMeans
 from mechconn.connectivity._star_barriers import MEASURES as MEASURES
 from mechconn.connectivity._star_barriers import LineGroup, StarBarriers, StarLine, StarOnSplit
-from mechconn.connectivity._star_networks import hash_weights, list_networks, prove_star_symmetry
+from mechconn.connectivity._star_networks import (
+    STAR,
+    describe_symmetry,
+    hash_weights,
+    list_networks,
+    name_sources,
+    prove_star_symmetry,
+)
 from mechconn.core import (
     Compute,
     PerSampleLoss,
@@ -31,7 +38,7 @@ from mechconn.core import (
     share_known_rows,
     to_plain,
 )
-from mechconn.datasets import Suite
+from mechconn.datasets import Clusters, Suite
 from mechconn.network import (
     Network,
     NormPolicy,
@@ -42,10 +49,19 @@ from mechconn.network import (
     resolve_norm,
 )
 from mechconn.paths import LinearPath
-from mechconn.stats import LEAST_UNITS, betting_interval, clopper_pearson, compute_moments, t_interval
+from mechconn.stats import (
+    LEAST_UNITS,
+    Interval,
+    betting_interval,
+    clopper_pearson,
+    cluster_mean_interval,
+    compute_moments,
+    t_interval,
+    total_clusters,
+)
 from mechconn.symmetry import Symmetry
 
-STAR = "star"
+LEAST_POINTS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +71,7 @@ class StarProblem:
     Attributes:
         known: name -> hash of the weights of every source of the fit.
         between: barriers whose lines between the held-out runs are taken over.
+        fitted: what the settings of the fit say of its symmetry; None where sources were not moved.
     """
 
     model: nn.Module
@@ -71,15 +88,19 @@ class StarProblem:
     seed: int
     compute: Compute
     between: StarBarriers | None = None
+    cluster: Clusters | None = None
+    fitted: Mapping[str, Any] | None = None
 
 
-def measure_star(asked: StarProblem, on: str, fit: Mapping[str, Any]) -> StarBarriers:
+def measure_star(asked: StarProblem, on: str, tolerance: float, fit: Mapping[str, Any]) -> StarBarriers:
     """Every line from the star and between held-out runs, on every split; `fit` are the settings of the star."""
     started = time.perf_counter()
     lines = StarLines(asked)
     runs = {name: lines.read_means(name) for name in lines.held_out}
     found = lines.walk(runs)
-    own = {split: _describe_star(outcome) for split, outcome in lines.evaluator.outcomes().items()}
+    outcomes = lines.evaluator.outcomes()
+    clusters = {split: lines.number_clusters(split, outcome) for split, outcome in outcomes.items()}
+    own = {split: _describe_star(outcome, clusters[split]) for split, outcome in outcomes.items()}
     notes = tuple(dict.fromkeys(lines.notes))
     log_warnings("star", notes)
     result = StarBarriers(
@@ -95,6 +116,8 @@ def measure_star(asked: StarProblem, on: str, fit: Mapping[str, Any]) -> StarBar
         notes=notes,
         seconds=time.perf_counter() - started,
         environment=read_environment(str(lines.evaluator.network.device)),
+        tolerance=tolerance,
+        clusters={split: len(numbers.unique()) for split, numbers in clusters.items() if numbers is not None},
     )
     if not result.splits:
         raise ValueError("no split of the suite has an accuracy under this loss; pass on='loss'")
@@ -123,14 +146,19 @@ class StarLines:
     def __post_init__(self) -> None:
         asked = self.asked
         if asked.align is not None:
-            check_method(asked.align)
+            check_method(asked.align, "align")
+        elif asked.symmetry is not None:
+            raise ValueError("symmetry= has no effect with align=None; leave one of both out")
         self.grid = check_grid(asked.ts)
+        if len(self.grid) < LEAST_POINTS:
+            raise ValueError("ts must have a point between both ends, where barriers are, got 0 and 1; pass ts=11")
         self.held_out = list_networks("held_out", "run", asked.held_out)
-        self.sources = list_networks("sources", "source", asked.sources)
-        _check_runs(self.held_out, self.sources, asked.known)
+        self.sources = name_sources(asked.sources, asked.known)
+        _check_runs(self.held_out, self.sources, asked.known, hash_weights(asked.model))
         self.evaluator = Evaluator(
-            asked.model, asked.suite, loss=asked.loss, seed=asked.seed, compute=asked.compute.without_progress()
-        )
+            asked.model, asked.suite, loss=asked.loss, cluster=asked.cluster, seed=asked.seed,
+            compute=asked.compute.without_progress(),
+        )  # fmt: skip
         self.norm = resolve_norm(asked.norm, self.evaluator.network)
         self.points = self._read_points({**self.held_out, **self.sources})
         self.symmetry = None if asked.align is None else self._prove_symmetry(asked.align)
@@ -179,12 +207,18 @@ class StarLines:
         accuracy = {split: means["accuracy"] for split, means in found.items() if "accuracy" in means}
         return EndMeans({split: means["loss"] for split, means in found.items()}, accuracy)
 
+    def number_clusters(self, split: str, found: Outcomes) -> Tensor | None:
+        """The number of the cluster of each row of a split; None where rows are independent."""
+        return self.evaluator.number_clusters(split, len(found.loss), found.counted)
+
     def describe(self) -> dict[str, Any]:
         """Everything needed to repeat it."""
         align = self.asked.align
         return {
             "align": "none" if align is None else align.describe(),
+            "symmetry": None if self.symmetry is None else describe_symmetry(self.symmetry),
             "norm": self.norm.describe(),
+            "ignore": list(self.asked.ignore),
             "held_out": {name: hash_weights(model) for name, model in self.held_out.items()},
             "sources": list(self.sources),
             "splits": list(self.asked.suite),
@@ -226,7 +260,14 @@ class StarLines:
                 f"barriers are judged on rows on which the alignment was optimised, in {', '.join(same)}: they are too "
                 "low there; align on other rows"
             )
-        return prove_star_symmetry(first, self.asked.symmetry, self.evaluator.example, self.asked.seed)
+        symmetry = prove_star_symmetry(first, self.asked.symmetry, self.evaluator.example, self.asked.seed)
+        fitted = self.asked.fitted
+        if self.asked.symmetry is None and fitted is not None and describe_symmetry(symmetry) != to_plain(fitted):
+            raise ValueError(
+                f"the star was fitted under a symmetry of its own ({', '.join(fitted['kinds'])}), which files of stars "
+                "do not hold; pass it, symmetry=, or put it back, dataclasses.replace(star, symmetry=symmetry)"
+            )
+        return symmetry
 
     def _read_points(self, models: Mapping[str, nn.Module]) -> dict[str, Point]:
         """The points of all networks, once each is the star's module with other parameters and statistics."""
@@ -243,38 +284,50 @@ class StarLines:
         return dict(zip(models, points, strict=True))
 
 
-def _check_runs(held_out: Mapping[str, nn.Module], sources: Mapping[str, nn.Module], known: Mapping[str, str]) -> None:
-    """Raise unless held-out runs are two or more different networks that are no sources, and sources are sources."""
+def _check_runs(
+    held_out: Mapping[str, nn.Module], sources: Mapping[str, nn.Module], known: Mapping[str, str], star: str
+) -> None:
+    """Raise unless held-out runs are two or more different networks, neither sources nor the star.
+
+    `known` and `star` are hashes of weights.
+    """
     if len(held_out) < 2:
         raise ValueError(f"barriers need two held-out runs or more, got {len(held_out)}; hold out three for intervals")
-    by_hash = {weights: name for name, weights in known.items()}
+    taken = {weights: f"is the source {name!r} of the star" for name, weights in known.items()}
+    taken |= {star: "is the star itself"}
     seen: dict[str, str] = {}
     for name, model in held_out.items():
-        if name == STAR or name in sources:
+        if name in sources:
             raise ValueError(f"the held-out run {name!r} has the name of another network; rename it")
         weights = hash_weights(model)
-        if weights in by_hash:
+        if weights in taken:
             raise ValueError(
-                f"the held-out run {name!r} is the source {by_hash[weights]!r} of the star; hold out runs that it was "
-                "not fitted on"
+                f"the held-out run {name!r} {taken[weights]}; hold out runs of the recipe that it was not fitted on"
             )
         if weights in seen:
             raise ValueError(f"the held-out runs {seen[weights]!r} and {name!r} are one network; leave one out")
         seen[weights] = name
-    for name, model in sources.items():
-        if hash_weights(model) not in by_hash:
-            raise ValueError(f"the source {name!r} is none of the networks that the star was fitted on; leave it out")
 
 
-def _describe_star(found: Outcomes) -> StarOnSplit:
-    """The star on one split, with intervals over its rows."""
-    rows = len(found.loss)
-    loss_interval = t_interval(compute_moments(found.loss.double())) if rows > 1 else None
+def _describe_star(found: Outcomes, clusters: Tensor | None) -> StarOnSplit:
+    """The star on one split, with intervals over its rows, or over their clusters."""
+    loss_interval = _bound_loss(found.loss, clusters)
     if found.answers is None:
-        return StarOnSplit(found.mean_loss, loss_interval, None, None, rows)
-    right = found.correct
-    if found.answers.each == "rows":
-        interval = clopper_pearson(float(right.sum()), rows)
-    else:
-        interval = betting_interval(right.double().cpu().numpy(), (0.0, 1.0))
-    return StarOnSplit(found.mean_loss, loss_interval, found.accuracy, interval, rows)
+        return StarOnSplit(found.mean_loss, loss_interval, None, None, len(found.loss))
+    interval = _bound_accuracy(found.correct, found.answers.each == "rows", clusters)
+    return StarOnSplit(found.mean_loss, loss_interval, found.accuracy, interval, len(found.loss))
+
+
+def _bound_loss(loss: Tensor, clusters: Tensor | None) -> Interval | None:
+    if clusters is not None:
+        return cluster_mean_interval(total_clusters(loss, clusters), None, max(1.0, float(loss.abs().max())), 0.95)
+    return t_interval(compute_moments(loss.double())) if len(loss) > 1 else None
+
+
+def _bound_accuracy(right: Tensor, whole: bool, clusters: Tensor | None) -> Interval:
+    """Exact where rows are right or not; of shares of a row, and over clusters, by betting."""
+    if clusters is not None:
+        return cluster_mean_interval(total_clusters(right.double(), clusters), (0.0, 1.0), 1.0, 0.95)
+    if whole:
+        return clopper_pearson(float(right.sum()), len(right))
+    return betting_interval(right.double().cpu().numpy(), (0.0, 1.0))

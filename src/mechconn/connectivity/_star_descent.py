@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechconn.alignment import AlignmentMethod, WeightMatching, make_pair
 from mechconn.connectivity._star_fit import StarFit, draw_place, draw_source
+from mechconn.connectivity._star_networks import describe_symmetry
 from mechconn.core import Buffers, Inputs, Params, hash_content
 from mechconn.descent import Descend, Method, Problem, TrainingStep
 from mechconn.network import (
@@ -49,8 +50,9 @@ class StarDescent(Method):
         descend(self.fit, [StarObjective(self, problem)], problem.model, problem.clean)
 
     def settings(self) -> dict[str, Any]:
-        """Those of the fit, how units are matched, and which sources there are."""
-        matched = {"align": self.align.describe()} if self.fit.realign else {}
+        """Those of the fit, how units are matched and which may be moved, and which sources there are."""
+        symmetry = None if self.symmetry is None else describe_symmetry(self.symmetry)
+        matched = {"align": self.align.describe(), "symmetry": symmetry} if self.fit.realign else {}
         return {
             **self.fit.settings(),
             **matched,

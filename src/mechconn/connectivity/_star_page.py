@@ -14,6 +14,7 @@ from mechconn.plotting import (
     Mark,
     Section,
     Table,
+    choose_line_style,
     draw_marks,
     format_interval,
     make_panel_grid,
@@ -21,39 +22,53 @@ from mechconn.plotting import (
     print_table,
     strip_axes,
 )
+from mechconn.stats import describe_clusters
 
 if TYPE_CHECKING:
     from mechconn.connectivity._star_barriers import BarrierSummary, LineGroup, StarBarriers, StarLine
+    from mechconn.connectivity._star_verdict import StarComparison, StarDifference
     from mechconn.plotting import Axes, Figure
 
 GROUP_NAMES = {"held-out": "star to held-out runs", "source": "star to its sources", "pair": "between held-out runs"}
-COLOURS = {"held-out": "#0072B2", "source": "#009E73", "pair": "#D55E00"}
-STYLES = {"nearer": "holds", "farther": "does-not-hold", "not shown": ""}
+SHORT_NAMES = {"held-out": "to runs", "source": "to sources", "pair": "between runs"}
+FORM = ".3g"
+STYLES = {"nearer": "holds", "farther": "does-not-hold", "no solution": "does-not-hold", "not shown": ""}
 CONDITIONAL = (
     "All intervals are conditional on this star, which is one draw: another, of other sources or another seed, may lie "
-    "nearer or farther."
+    "nearer or farther; and on the training rows that the runs share."
 )
 
 
 def write_star_headline(found: StarBarriers) -> str:
-    """On how many splits the star is nearer to held-out runs than these are to each other."""
-    splits, verdicts = found.splits, found.verdicts
-    nearer, farther = ([split for split in splits if verdicts[split] == said] for said in ("nearer", "farther"))
-    if len(nearer) == len(splits):
-        return "The star is nearer to held-out runs than these are to each other, on every split"
-    parts = [f"nearer to held-out runs than these are to each other on {_join(nearer)}"] if nearer else []
-    parts += [f"farther on {_join(farther)}"] if farther else []
-    if not parts:
-        return "It is not shown that the star is nearer to held-out runs than these are to each other"
-    return (
-        f"The star is {', and '.join(parts)}; of the other splits nothing is shown"
-        if _some_open(found)
-        else (f"The star is {', and '.join(parts)}")
+    """Where the star is no solution, and on how many splits it is nearer to runs than these are to each other."""
+    splits, verdicts, measure = found.splits, found.verdicts, _name_measure(found)
+    if found.reference in splits and verdicts[found.reference] == "no solution":
+        return (
+            f"The star is no solution as the held-out runs are, and its barriers prove nothing: its {measure} on "
+            f"{found.reference} {_describe_excess(found, found.reference)}"
+        )
+    unlike, nearer, farther = (
+        [split for split in splits if verdicts[split] == said] for said in ("no solution", "nearer", "farther")
     )
+    if len(nearer) == len(splits):
+        return f"In {measure} the star is nearer to held-out runs than these are to each other, on every split"
+    parts = [f"no solution as the held-out runs are on {_join(unlike)}"] if unlike else []
+    parts += [f"nearer to held-out runs than these are to each other on {_join(nearer)}"] if nearer else []
+    parts += [f"farther from held-out runs than these are from each other on {_join(farther)}"] if farther else []
+    if not nearer and not farther:
+        shown = f"that in {measure} the star is nearer to held-out runs than these are to each other"
+        return f"It is not shown {shown}" if not unlike else f"The star is {parts[0]}, and it is not shown {shown}"
+    rest = "; of the other splits nothing is shown" if "not shown" in verdicts.values() else ""
+    return f"In {measure} the star is {', and '.join(parts)}{rest}"
 
 
-def _some_open(found: StarBarriers) -> bool:
-    return "not shown" in found.verdicts.values()
+def _name_measure(found: StarBarriers) -> str:
+    return "error rate" if found.on == "accuracy" else "loss"
+
+
+def _describe_excess(found: StarBarriers, split: str) -> str:
+    value = found.compare(split).excess.value
+    return f"is above the mean of theirs by {value:.3g}, more than {found.tolerance:g}"
 
 
 def _join(splits: Sequence[str]) -> str:
@@ -62,21 +77,29 @@ def _join(splits: Sequence[str]) -> str:
 
 def write_star_findings(found: StarBarriers) -> Iterator[str]:
     """The mean barriers split by split, what they are conditional on, whether the star is a solution, and the notes."""
+    yield from _describe_own(found)
     for split in found.splits:
         star, runs, compared = found.mean(split, "held-out"), found.mean(split, "pair"), found.compare(split)
         ratio = "" if compared.ratio is None else f", {compared.ratio:.2f} of it"
-        between = (
-            ""
-            if compared.judged_interval is None
-            else (f" (difference {compared.difference:.4g}, between {_between(compared.judged_interval)})")
-        )
+        judged = compared.barrier.judged_interval
+        between = "" if judged is None else f" (difference {compared.barrier.value:.4g}, between {_between(judged)})"
         yield (
             f"On {split} the mean barrier is {runs.mean:.4g} between held-out runs and {star.mean:.4g} from the star "
-            f"to them{ratio}: {compared.verdict}{between}."
+            f"to them{ratio}: {compared.verdict}{between}. {_describe_runs(found, compared)}"
         )
     yield CONDITIONAL
-    yield from _describe_own(found)
     yield from found.notes
+
+
+def _describe_runs(found: StarBarriers, compared: StarComparison) -> str:
+    judged = compared.barrier.judged_interval
+    why = " Most barriers are zero, so nothing is judged." if compared.mostly_zero else ""
+    if not why and compared.verdict == "not shown" and judged is not None and judged[1] < 0.0:
+        why = " The highest values on the lines are not shown to be lower, so neither is the star nearer."
+    return (
+        f"To {compared.runs_nearer} of {len(found.runs)} runs the star is nearer than the mean of that run's own "
+        f"pairs.{why}"
+    )
 
 
 def _between(interval: tuple[float, float]) -> str:
@@ -84,14 +107,13 @@ def _between(interval: tuple[float, float]) -> str:
 
 
 def _describe_own(found: StarBarriers) -> Iterator[str]:
-    """Splits on which the star's loss is above that of every held-out run: there it is no solution like them."""
-    worse = [
-        split for split, own in found.star.items() if own.loss > max(run.loss[split] for run in found.runs.values())
-    ]
+    """Splits on which the star's own loss exceeds the runs' by more than the tolerance: there it is no solution."""
+    worse = [s for s in found.splits if not found.compare(s).excess.value <= found.tolerance]
     if worse:
+        said = "; ".join(f"on {abbreviate_split(split)} it {_describe_excess(found, split)}" for split in worse)
         yield (
-            f"The star's own loss is above that of every held-out run on {_join(worse)}: there it is no solution as "
-            "they are, and a low barrier says the less, since it is measured from the chord between both losses."
+            f"The star's own {_name_measure(found)}: {said}. There it is no solution as the runs are, and a low "
+            "barrier says nothing, since it is measured from the chord between both ends."
         )
 
 
@@ -121,52 +143,111 @@ def list_star_rows(found: StarBarriers) -> list[dict[str, Any]]:
 
 def make_star_sections(found: StarBarriers) -> Iterator[Section]:
     """Barriers by split, then the curves, then the star itself."""
-    table = make_star_table(found)
     said = "; ".join(f"{abbreviate_split(split)}: {verdict}" for split, verdict in found.verdicts.items())
     yield Section(
         "Barriers by split",
         text=f"Mean barriers ({found.unit}) along straight lines, each after units were matched. {CONDITIONAL}",
-        figures=(Drawing(lambda: draw_star_barriers(found), f"Mean barriers with 95 % intervals. {said}."),),
-        tables=(table,),
+        figures=(Drawing(lambda: draw_star_barriers(found), f"{_describe_marks(found)} {said}."),),
+        tables=(make_star_table(found), make_evidence_table(found)),
     )
+    if found.clusters:
+        own_note = f"{_OWN_NOTE} {describe_clusters(found.clusters, tuple(found.star))}."
+    else:
+        own_note = _OWN_NOTE
     description = "The mean rise above the chord between the ends, with the range over lines."
     yield Section("Along the lines", figures=(Drawing(lambda: draw_star_curves(found), description),))
-    yield Section("The star itself", tables=(_make_own_table(found),), note=_OWN_NOTE)
+    yield Section("The star itself", tables=(_make_own_table(found),), note=own_note)
 
 
 _OWN_NOTE = (
-    "The star with 95 % intervals over rows (accuracy exact, loss Student's t); runs: mean, smallest and largest, "
-    "as saved. A star need not be a solution itself."
+    "The star with 95 % intervals over rows (accuracy exact where rows are right or not, loss Student's t), or over "
+    "their clusters; runs: mean, smallest and largest, as saved. A star need not be a solution itself."
 )
 
 
+def _describe_marks(found: StarBarriers) -> str:
+    """What the marks of the first figure are: groups without an interval show the range over their lines."""
+    groups = dict.fromkeys(
+        GROUP_NAMES[group] for split in found.splits for group in found.groups if not found.mean(split, group).interval
+    )
+    if len(groups) == len(found.groups):
+        return "Mean barriers with the range over lines."
+    ranges = f"; {', '.join(groups)}: the range over lines where there is none" if groups else ""
+    return f"Mean barriers with 95 % intervals{ranges}; cut off at zero, below which no barrier is."
+
+
 def make_star_table(found: StarBarriers) -> Table:
-    """A row for each split: the mean barrier of each group, the difference, and the verdict."""
+    """A row for each split: the verdict, the mean barrier of each group, and their difference."""
     rows = []
     for split in found.splits:
         compared = found.compare(split)
         rows.append(
             (
                 abbreviate_split(split),
+                Cell(compared.verdict, describe_judged(compared), STYLES[compared.verdict]),
                 *(_make_mean_cell(found.mean(split, group)) for group in found.groups),
-                Cell(f"{compared.difference:.4g}", format_interval(compared.interval)),
+                _make_difference_cell(compared.barrier),
                 "" if compared.ratio is None else f"{compared.ratio:.2f}",
-                Cell(compared.verdict, format_interval(compared.judged_interval), STYLES[compared.verdict]),
             )
         )
-    columns = ("split", *(GROUP_NAMES[group] for group in found.groups), "difference", "ratio", "verdict")
+    groups = (Cell(SHORT_NAMES[group], title=GROUP_NAMES[group]) for group in found.groups)
+    columns = ("split", "verdict", *groups, "difference", "ratio")
     note = (
         f"{len(found.runs)} held-out runs. Small print: 95 % intervals by a jackknife over held-out runs, each by "
-        "itself; below a verdict that of the difference at the level at which all splits hold together with 95 %. "
-        "Nearer: all of it is below zero; farther: above; else not shown. Of sources: smallest and largest, since the "
-        "star was fitted on them."
+        "itself; below a verdict that of the difference at the level at which all splits of this star hold together "
+        "with 95 %, approximately (Student's t). No solution: the excess, there or on the reference, is above "
+        f"{found.tolerance:g}. Nearer: this interval and the like of the highest {_name_measure(found)} on the lines, "
+        "which has no chord, below, lie below zero; farther: the first lies above; else, or where most barriers are "
+        "zero, not shown. Loss and error rate are judged apart: reading both doubles the claims. Of sources: smallest "
+        "and largest, since the star was fitted on them."
     )
     return Table(columns, tuple(rows), note=note)
 
 
+def make_evidence_table(found: StarBarriers) -> Table:
+    """A row for each split: what stands beside the barriers, the highest values and the star's own."""
+    rows = []
+    for split in found.splits:
+        compared = found.compare(split)
+        star, runs = (fmean(found.highest(split, group).values()) for group in ("held-out", "pair"))
+        rows.append(
+            (
+                abbreviate_split(split),
+                f"{compared.runs_nearer} of {len(found.runs)}",
+                f"{star:{FORM}}",
+                f"{runs:{FORM}}",
+                _make_difference_cell(compared.highest),
+                _make_difference_cell(compared.excess),
+            )
+        )
+    columns = (
+        "split", Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
+        "highest, to runs", "highest, between runs", "difference", "excess",
+    )  # fmt: skip
+    note = (
+        "Runs nearer: those to which the star is nearer than the mean of that run's own pairs. Highest: the mean of "
+        f"the highest {_name_measure(found)} on each line. Excess: the star's own {_name_measure(found)} over the mean "
+        "of the held-out runs'. Small print as above, each by itself."
+    )
+    return Table(columns, tuple(rows), note=note)
+
+
+def describe_judged(compared: StarComparison, form: str = FORM) -> str:
+    """What stands below a verdict: the interval that was judged, or why none was."""
+    judged = compared.barrier.judged_interval
+    if compared.mostly_zero:
+        return "mostly zero"
+    open_ = compared.verdict == "not shown" and judged is not None and judged[1] < 0.0
+    return format_interval(judged, form=form) + ("; highest not shown lower" if open_ else "")
+
+
+def _make_difference_cell(found: StarDifference) -> Cell:
+    return Cell(f"{found.value:+.3g}", format_interval(found.interval, form=FORM))
+
+
 def _make_mean_cell(found: BarrierSummary) -> Cell:
-    shown = format_interval(found.interval) if found.interval else f"{found.low:.4g} ... {found.high:.4g}"
-    return Cell(f"{found.mean:.4g}", shown)
+    shown = format_interval(found.interval, form=FORM) or f"{found.low:{FORM}} ... {found.high:{FORM}}"
+    return Cell(f"{found.mean:{FORM}}", shown)
 
 
 def _make_own_table(found: StarBarriers) -> Table:
@@ -194,25 +275,28 @@ def _make_range_cell(values: Sequence[float], scale: float, form: str) -> Cell:
 def draw_star_barriers(found: StarBarriers, ax: Axes | None = None) -> Figure:
     """Mean barriers on every split, a mark for each group."""
     splits = found.splits
-    series = {GROUP_NAMES[group]: [_mark(found.mean(split, group)) for split in splits] for group in found.groups}
+    series = {
+        GROUP_NAMES[group]: [mark_barrier(found.mean(split, group)) for split in splits] for group in found.groups
+    }
     names = [abbreviate_split(split) for split in splits]
     return draw_marks(names, series, f"mean barrier ({found.unit})", "split", ax)
 
 
-def _mark(found: BarrierSummary) -> Mark:
-    """The mean with its interval, or with the range where there is none."""
+def mark_barrier(found: BarrierSummary) -> Mark:
+    """The mean with its interval, cut off at zero, below which no barrier is; with the range where there is none."""
     if not math.isfinite(found.mean):
         return None
     low, high = found.interval or (found.low, found.high)
-    return found.mean, low, high
+    return found.mean, max(low, 0.0), high
 
 
 def draw_star_curves(found: StarBarriers) -> Figure:
     """A panel for each split: the mean rise above the chord of each group, with the range over its lines."""
     figure, panels = make_panel_grid(len(found.splits), 2.6)
     for axes, split in zip(panels, found.splits, strict=True):
-        for group in found.groups:
-            _draw_rises(axes, found, split, group)
+        for number, group in enumerate(found.groups):
+            colour = choose_line_style(GROUP_NAMES[group], number)["color"]  # that of the marks by split
+            _draw_rises(axes, found, split, group, colour)
         axes.set_title(abbreviate_split(split), fontsize=10, loc="left")
         axes.set_xlabel("t")
         axes.set_ylabel(f"rise ({found.unit})")
@@ -221,13 +305,12 @@ def draw_star_curves(found: StarBarriers) -> Figure:
     return figure
 
 
-def _draw_rises(axes: Axes, found: StarBarriers, split: str, group: LineGroup) -> None:
+def _draw_rises(axes: Axes, found: StarBarriers, split: str, group: LineGroup, colour: Any) -> None:
     lines = [_compute_rises(found, line, split) for line in found.lines if line.group == group]
     curves = [rises for rises in lines if all(map(math.isfinite, rises))]
     if not curves:
         return
     at = list(zip(*curves, strict=True))
-    colour = COLOURS[group]
     axes.plot(found.ts, [fmean(values) for values in at], color=colour, label=GROUP_NAMES[group])
     lows, highs = [min(values) for values in at], [max(values) for values in at]
     axes.fill_between(found.ts, lows, highs, color=colour, alpha=0.15, linewidth=0)
@@ -242,7 +325,8 @@ def _compute_rises(found: StarBarriers, line: StarLine, split: str) -> list[floa
 def print_star(found: StarBarriers) -> Iterator[str]:
     """The headline, the table, and the findings behind it."""
     yield found.headline
-    yield from print_table(make_star_table(found))
-    yield f"  {CONDITIONAL}"
     yield from (f"  {line}" for line in _describe_own(found))
+    yield from print_table(make_star_table(found))
+    yield from print_table(make_evidence_table(found))
+    yield "  Verdicts hold together with 95 %, approximately (Student's t). " + CONDITIONAL
     yield from (f"  note: {note}" for note in found.notes)

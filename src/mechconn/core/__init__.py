@@ -129,6 +129,7 @@ from mechconn.core._sources import select_rows as select_rows
 from mechconn.core._sources import share_known_rows as share_known_rows
 from mechconn.core._sources import share_rows as share_rows
 from mechconn.core._tensor_files import UnusableFileError as UnusableFileError
+from mechconn.core._tensor_files import read_note as read_note
 from mechconn.core._tensor_files import read_safetensors as read_safetensors
 from mechconn.core._tensor_files import read_tensor_shapes as read_tensor_shapes
 from mechconn.core._tensor_files import read_with_note as read_with_note

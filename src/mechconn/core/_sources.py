@@ -107,6 +107,12 @@ def as_data(name: str, data: Any) -> Data:
     if is_source(data):
         check_samples(name, len(data))
         return data
+    if isinstance(data, Mapping):
+        names = ", ".join(map(str, data))
+        raise TypeError(
+            f"{name} must be an (x, y) pair, a dataset or batches, got a {type(data).__name__} of {names}; pass one of "
+            f"them, data[{next(iter(data), 'name')!r}]"
+        )
     check_reiterable(name, data)
     if isinstance(data, tuple | list) and len(data) and isinstance(data[0], Tensor | np.ndarray):
         raise TypeError(

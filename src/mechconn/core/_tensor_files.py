@@ -55,13 +55,21 @@ def read_with_note(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UnusableFileError: it is damaged.
     """
-    tensors = read_safetensors(file)
-    with safe_open(file, "pt") as opened:
-        metadata = opened.metadata() or {}
+    return read_safetensors(file), read_note(file)
+
+
+def read_note(file: Path) -> dict[str, Any]:
+    """The note of a .safetensors file; empty of one that `write_safetensors` did not write.
+
+    Raises:
+        UnusableFileError: it is damaged.
+    """
     try:
-        return tensors, dict(json.loads(metadata.get(NOTE, "{}")))
-    except (ValueError, TypeError) as error:
-        raise UnusableFileError(_explain_damage(file, str(error))) from error
+        with safe_open(file, "pt") as opened:
+            metadata = opened.metadata() or {}
+        return dict(json.loads(metadata.get(NOTE, "{}")))
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise UnusableFileError(_explain_damage(file, str(error).splitlines()[0])) from error
 
 
 def write_safetensors(file: Path, tensors: Mapping[str, Tensor], note: Mapping[str, Any]) -> None:

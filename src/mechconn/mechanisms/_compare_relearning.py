@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,12 +81,17 @@ class RelearningComparison:
         return self
 
     def measure(
-        self, name: str, model: nn.Module, control: nn.Module | None, before: Invariance | None = None
+        self,
+        name: str,
+        model: nn.Module,
+        control: nn.Module | None,
+        before: Invariance | None = None,
+        others: Mapping[str, nn.Module] | None = None,
     ) -> Relearned:
         """Gone or hidden: the result of a method, against the control that it tuned; None with a placebo.
 
         `before` are the effects on accuracy where they are known. A control that its tuning made follow the mechanism
-        gets a note.
+        gets a note. `others` are drawn beside and decide nothing.
         """
         setup = self.setup
         setup.notes.clear()
@@ -99,4 +105,5 @@ class RelearningComparison:
         if has_cue := follows(effect := setup.measure_control(control)):
             setup.notes.append(FOLLOWS.format(name=name, effect=effect, amount=write_points(effect.effect)))
         against = setup.relearn(f"{name} control", control)
-        return setup.make_result([setup.judge(before, curve, against, has_cue)], {}, "control")
+        beside = {other: setup.relearn(f"{name} other {other}", own) for other, own in (others or {}).items()}
+        return setup.make_result([setup.judge(before, curve, against, has_cue)], beside, "control")

@@ -30,8 +30,10 @@ from mechconn.merging._reg_mean import RegMean as RegMean
 from mechconn.merging._save_record import describe_parents as describe_parents
 from mechconn.merging._save_record import write_record as write_record
 from mechconn.merging._scale_curves import ScaleCurve as ScaleCurve
+from mechconn.merging._scale_random import RandomEffect as RandomEffect
+from mechconn.merging._scale_request import read_scales as read_scales
 from mechconn.merging._scale_search import ScaleSearch as ScaleSearch
-from mechconn.merging._scale_verdict import RandomEffect as RandomEffect
+from mechconn.merging._scale_verdict import Choose as Choose
 from mechconn.merging._scale_verdict import ScaleClaim as ScaleClaim
 from mechconn.merging._search_scale import search_scale as search_scale
 from mechconn.merging._shard_writer import read_size as read_size

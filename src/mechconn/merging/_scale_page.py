@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from mechconn.core import abbreviate_split
 from mechconn.mechanisms import choose_effect_scale, draw_effects, make_effect_cell, name_split
-from mechconn.merging._scale_sentences import describe_claim, write_value
+from mechconn.merging._scale_sentences import (
+    describe_claim,
+    is_approximate,
+    sort_interventions,
+    write_to_settle,
+    write_value,
+)
 from mechconn.plotting import (
     Cell,
     Drawing,
@@ -59,7 +65,8 @@ def make_scale_sections(found: ScaleSearch) -> Iterator[Section]:
     )
     figure = Drawing(lambda: draw_scales(found), f"Means over scales on the rows that judge: {said}.")
     yield Section("The whole curve", figures=(figure,), note=_write_level(found))
-    yield _make_claims_section(found)
+    if found.claims:
+        yield _make_claims_section(found)
     if found.random:
         yield _make_random_section(found)
     if found.effects["base"].interventions:
@@ -83,7 +90,7 @@ def _make_claims_section(found: ScaleSearch) -> Section:
             describe_claim(found, claim),
             Cell(
                 claim.standing,
-                "" if claim.to_settle is None else f"about {claim.to_settle:,} would settle it",
+                "" if claim.to_settle is None else f"{write_to_settle(found, claim.to_settle)} would settle it",
                 STYLES[claim.standing],
             ),
             Cell(scale.write(claim.excess), scale.write_interval(claim.interval)),
@@ -97,10 +104,11 @@ def _make_claims_section(found: ScaleSearch) -> Section:
         Cell("excess", title="the mean that is positive where the claim holds, with its 95 % interval"),
         Cell("refuted below", title="the upper bound that refutes the claim where it lies below 0, or the margin"),
     )
+    level = "about 5 % (Student's t)" if is_approximate(found) else "5 % at most"
     note = (
         "Shown: the lower end of the 95 % interval lies above 0; refuted: the upper bound at 95 % for all claims "
         "together lies below 0 (of the target's move: below the margin). The verdict over all of them is wrong with "
-        f"probability 5 % at most. In {scale.unit}."
+        f"probability {level}. In {scale.unit}."
     )
     return Section(f"At scale {found.scale:g}", tables=(Table(columns, tuple(rows)),), note=note)
 
@@ -111,17 +119,26 @@ def _make_random_section(found: ScaleSearch) -> Section:
         (
             effect.split,
             Cell(scale.write(effect.effect), scale.write_interval(effect.interval)),
+            Cell(
+                ", ".join(scale.write(move) for move in effect.draws), f"all in {scale.write_interval(effect.bounds)}"
+            ),
             Cell(effect.verdict, style={"nothing": "invariant", "moves": "sensitive"}.get(effect.verdict, "")),
             Cell(scale.write(effect.further), scale.write_interval(effect.further_interval)),
         )
         for effect in found.random
     ]
     side = "down" if found.direction == "lower" else "up"
-    columns = ("split", "random changes", "verdict", f"the change, further ({side} on {found.target}, else up)")
+    columns = (
+        "split",
+        "mean over draws",
+        "each draw",
+        "verdict",
+        f"the change, further ({side} on {found.target}, else up)",
+    )
     note = (
-        f"Random changes of the same norm in every tensor, mean over {found.settings.get('draws', '')} draws, minus "
-        f"the base, in {scale.unit}, given the draws. Nothing: within a margin of {scale.write(found.margin, '')}; the "
-        "verdicts are right together with 95 %."
+        f"Random changes of the same norm in every tensor, {found.settings.get('draws', '')} draws, minus the base, "
+        f"in {scale.unit}, given the draws. Nothing: every draw within a margin of {scale.write(found.margin, '')}; "
+        "moves: some draw beyond it; the verdicts on all draws and splits are right together with 95 %."
     )
     return Section("Random changes of equal norms", tables=(Table(columns, tuple(rows)),), note=note)
 
@@ -131,14 +148,14 @@ def _make_effects_section(found: ScaleSearch) -> Section:
     scale = choose_effect_scale(base)
     rows = [
         (name_split(base, split), *(make_effect_cell(side.effects[split], scale) for side in found.effects.values()))
-        for split in base.interventions
+        for split in sort_interventions(base)
     ]
     note = (
         f"Effects in {scale.unit} against {base.reference} on the rows that judge, with 95 % intervals of each by "
         "itself; the verdicts are right for all networks and interventions together with 95 %."
     )
     figure = Drawing(
-        lambda: draw_effects(found.effects, splits=list(base.interventions)),
+        lambda: draw_effects(found.effects, splits=sort_interventions(base)),
         f"Effects of the interventions on {', '.join(found.effects)}.",
     )
     table = Table(("intervention", *found.effects), tuple(rows))

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
+from torch import Tensor
+
 from mechconn.core import check_choice, check_fraction, check_non_negative, check_positive, check_share
-from mechconn.datasets import Suite
+from mechconn.datasets import Clusters, Suite
 from mechconn.mechanisms import On
 from mechconn.merging._merge_verdict import Better, choose_better
 from mechconn.merging._scale_rows import refuse_shared_rows
-from mechconn.merging._scale_verdict import Direction, ScaleQuestion
+from mechconn.merging._scale_verdict import Choose, Direction, ScaleQuestion
+from mechconn.stats import Interval
 
 Keep: TypeAlias = tuple[str, float] | Sequence[tuple[str, float]]
 """(split, share of the base's value), or several such pairs."""
@@ -21,13 +25,14 @@ SCALES = (-0.5, -0.25, *(step / 10 for step in range(11)), 1.25, 1.5, 2.0)
 change does, above 1 where it ends: a change that was found by short training is often best at more than itself."""
 
 
-def read_scales(scales: Sequence[float]) -> tuple[float, ...]:
-    """The grid in order, with 0.
+def read_scales(scales: Iterable[float]) -> tuple[float, ...]:
+    """The grid in order, with 0, from any finite real numbers: a tuple, an array, a tensor, a generator.
 
     Raises:
         ValueError: no finite numbers.
     """
-    found = list(scales) if isinstance(scales, Sequence) and not isinstance(scales, str) else [scales]
+    values: Any = scales.tolist() if isinstance(scales, Tensor | np.ndarray) else scales
+    found = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
     bad = [s for s in found if isinstance(s, bool) or not isinstance(s, numbers.Real) or not math.isfinite(s)]
     if bad or not any(found):
         raise ValueError(
@@ -46,6 +51,7 @@ def read_question(
     enough: float,
     margin: float,
     floor: float | None,
+    bounds: Interval | None,
 ) -> ScaleQuestion:
     """What is asked, once it can be."""
     if (lower is None) == (higher is None):
@@ -55,23 +61,61 @@ def read_question(
         )
     target, direction = (lower, "lower") if higher is None else (higher, "higher")
     assert target is not None
-    pairs: list[Any] = [keep] if isinstance(keep, tuple) and keep and isinstance(keep[0], str) else list(keep)
-    for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ValueError(
-                f"keep must be (split, share) or a list of such pairs, got {pair!r}; write keep=('no_cue', 0.95)"
-            )
-        check_fraction("the share of keep", check_positive("the share of keep", pair[1]))
     check_share("enough", enough)
-    if floor is not None:
-        check_non_negative("floor", floor)
     direction: Direction = direction
+    if floor is not None:
+        _check_floor(floor, direction, on, bounds)
     found = ScaleQuestion(
-        target, direction, tuple((str(split), float(share)) for split, share in pairs), on, choose_better(on, better),
-        float(enough), margin, None,
+        target, direction, _read_keep(keep), on, choose_better(on, better), float(enough), margin, None
     )  # fmt: skip
     check_splits(found, suite, "the suite")
     return found
+
+
+def _read_keep(keep: Keep) -> tuple[tuple[str, float], ...]:
+    """Pairs of a split and a share in (0, 1]."""
+    one = isinstance(keep, tuple) and len(keep) > 0 and isinstance(keep[0], str)
+    pairs: list[Any] = [keep] if one or not isinstance(keep, Sequence) or isinstance(keep, str) else list(keep)
+    for pair in pairs:
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ValueError(
+                f"keep must be (split, share) or a list of such pairs, got {pair!r}; write keep=('no_cue', 0.95), or "
+                "keep=[] where nothing must stay"
+            )
+        check_fraction("the share of keep", check_positive("the share of keep", pair[1]))
+    return tuple((str(split), float(share)) for split, share in pairs)
+
+
+def _check_floor(floor: float, direction: Direction, on: On, bounds: Interval | None) -> None:
+    """Raise unless a floor is a value that the target can have, and asked for where it means something."""
+    if direction == "higher":
+        raise ValueError(
+            f"floor= is where lower= ends, and with higher= nothing rests on it, got {floor!r}; leave it out"
+        )
+    check_non_negative("floor", floor)
+    if bounds is not None and not bounds[0] <= floor <= bounds[1]:
+        raise ValueError(
+            f"floor must be a value of {on!r}, in [{bounds[0]:g}, {bounds[1]:g}], got {floor!r}; write chance as a "
+            "share, such as floor=0.1"
+        )
+
+
+def check_reaches_up(choose: Choose, scales: Sequence[float]) -> None:
+    """Raise where the largest scale is asked for and none is above 0."""
+    if choose == "largest" and max(scales) <= 0:
+        raise ValueError(
+            "choose='largest' takes the largest scale above 0, and scales= has none; negate the change, -change, "
+            "and pass scales above 0"
+        )
+
+
+def refuse_unknown_clusters(choose: Choose, cluster: Clusters | None) -> None:
+    """Raise where rows of another suite would be shown to keep as if they were independent."""
+    if choose == "shown" and cluster is not None:
+        raise ValueError(
+            "choose='shown' needs the clusters of the rows that choose, and cluster= has those of the suite alone; "
+            "write choosing=0.5, which divides whole clusters, or choose='best'"
+        )
 
 
 def check_splits(asked: ScaleQuestion, suite: Suite, where: str) -> None:
@@ -96,6 +140,4 @@ def check_choosing(choosing: float | Suite, suite: Suite) -> float | Suite:
     if isinstance(choosing, Suite):
         refuse_shared_rows(choosing, suite)
         return choosing
-    if check_share("choosing", choosing) == 1:
-        raise ValueError("choosing must leave rows that judge, a share below 1, got 1; write choosing=0.5")
-    return choosing
+    return check_share("choosing", choosing)

@@ -10,13 +10,14 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from mechconn.connectivity import Evaluator
-from mechconn.core import Compute
+from mechconn.core import Compute, hash_content
 from mechconn.datasets import Suite
 from mechconn.mechanisms import Invariance, ModelOutcome, On, RowValues, measure_outcome, rows_correspond
 from mechconn.merging._merge_mechanisms import judge_together
 from mechconn.merging._merge_parents import name_network
+from mechconn.merging._scale_random import average_draws
 from mechconn.merging._scale_rows import divide_rows, select_judging, select_values
-from mechconn.merging._scale_verdict import ScaleQuestion, Values, average_draws
+from mechconn.merging._scale_verdict import ScaleQuestion, Values
 from mechconn.network import (
     KeepNorm,
     Metric,
@@ -44,7 +45,7 @@ class ScaleRuns:
         change: what is added.
         suite: the splits.
         choosing: the share of rows that choose, or a suite of other rows.
-        grid: scales in order, 0 among them.
+        grid: scales in order, 0 among them; once all are evaluated, without those that break a network.
         draws: random changes.
         norm: where normalisation statistics come from.
         on: what is measured.
@@ -52,7 +53,8 @@ class ScaleRuns:
         compute: how to compute.
         first: the evaluator of the base as saved.
         policy: where normalisation statistics come from, once that is settled.
-        outcomes: scale -> outcomes on every split, of the change; after the choice of the base and the chosen one.
+        outcomes: scale -> outcomes on every split, of the change.
+        broken: scale -> why neither it nor a random change of it can be evaluated.
     """
 
     base: nn.Module
@@ -68,13 +70,13 @@ class ScaleRuns:
     first: Evaluator = field(init=False)
     policy: NormPolicy = field(init=False)
     outcomes: dict[float, ModelOutcome] = field(default_factory=dict)
+    broken: dict[float, str] = field(default_factory=dict)
     saved: ModelOutcome | None = None
     _values: dict[float, Values] = field(default_factory=dict)
     _chosen_on: dict[float, Values] = field(default_factory=dict)
     _random: dict[float, list[Values]] = field(default_factory=dict)
-    _random_outcome: ModelOutcome | None = None
+    _first_random: dict[float, ModelOutcome] = field(default_factory=dict)
     _sides: dict[str, Bool[Tensor, " n"]] | None = None
-    _first_choosing: ModelOutcome | None = None
     _done: int = 0
 
     def __post_init__(self) -> None:
@@ -82,56 +84,80 @@ class ScaleRuns:
         self.first = self._make_evaluator(self.base, self.suite)
         self.policy = resolve_norm(self.norm, self.first.network)
 
-    def measure_change(self, asked: ScaleQuestion, floor: float | None) -> ScaleQuestion:
-        """Evaluate every scale, divide the rows, and complete the question by the range of values and the floor.
+    def measure(self, asked: ScaleQuestion, floor: float | None) -> ScaleQuestion:
+        """Evaluate every scale of the change and of the random ones, and complete the question by range and floor.
+
+        The base comes first: what is wrong with rows, loss or statistics raises there. A scale that takes a network so
+        far that it cannot be evaluated is left out of the grid.
 
         Raises:
-            ValueError: values are negative, of which no share is taken.
+            ValueError: values of which a share is taken are negative, or no scale but 0 is left.
         """
-        if not isinstance(self.policy, KeepNorm) and find_statistics_layers(self.first.network):
+        if self._keeps_statistics and not isinstance(self.policy, KeepNorm):
             self.saved = self._measure("the base", self.base)
-        for scale in sorted(self.grid, key=abs):
-            model = self.build(self.change, scale)
-            self.outcomes[scale] = outcome = self._measure(f"scale {scale:g}", model)
-            self._values[scale] = _list_values(outcome, self.on)
-            if isinstance(self.choosing, Suite):
-                self._chosen_on[scale] = self._measure_choosing(scale, model)
-        whole = self.outcomes[0.0]
+        model = self.build(self.change, 0.0)
+        whole = self._measure("scale 0", model)
+        self._keep(0.0, whole, self._measure_choosing("scale 0", model))
         if not isinstance(self.choosing, Suite):
             self._sides = divide_rows(whole, self.suite, self.own["cluster"], self.choosing, self.own["seed"])
-        for split in (asked.target, *(split for split, _ in asked.keep)):
+        for split in ((asked.target,) if asked.direction == "lower" else ()) + tuple(s for s, _ in asked.keep):
             if float(self._values[0.0][split].values.double().min()) < 0:
                 raise ValueError(
                     f"keep= and enough= are shares of {self.on!r}, which is negative on rows of {split!r}; measure on "
-                    "what is 0 or more, such as on='accuracy'"
+                    "what is 0 or more"
                 )
+        changes = {None: self.change} | {n: self.change.random_like(self.own["seed"] + n) for n in range(self.draws)}
+        for draw, change in changes.items():
+            for scale in sorted(set(self.grid) - {0.0}, key=abs):
+                self._measure_or_leave_out(scale, draw, change)
         least = self._find_chance(asked.target) if floor is None and asked.direction == "lower" else floor or 0.0
         return replace(asked, bounds=whole.bounds_on(self.on), floor=least)
 
+    def _measure_or_leave_out(self, scale: float, draw: int | None, change: WeightChange) -> None:
+        """Evaluate one scale of the change, or of a random one; of a network that has no values, leave the scale out.
+
+        Raises:
+            ValueError: no scale but 0 is left, or a network was evaluated on other rows than the base.
+        """
+        what = f"scale {scale:g}" if draw is None else f"random change {draw} at scale {scale:g}"
+        try:
+            model = self.build(change, scale)
+            found = self._measure(what, model)
+            choosing = self._measure_choosing(what, model) if draw is None else {}
+        except ValueError as error:
+            self.broken[scale] = str(error)
+            self.grid = tuple(own for own in self.grid if own != scale)
+            if self.grid == (0.0,):
+                raise ValueError(f"no scale but 0 can be evaluated; take smaller scales= ({error})") from None
+            return
+        _check_rows(what, self.outcomes[0.0], found)
+        if draw is None:
+            self._keep(scale, found, choosing)
+            return
+        self._random.setdefault(scale, []).append(_list_values(found, self.on))
+        if draw == 0:
+            self._first_random[scale] = found
+
+    def _keep(self, scale: float, found: ModelOutcome, choosing: Values) -> None:
+        self.outcomes[scale], self._values[scale] = found, _list_values(found, self.on)
+        self._chosen_on[scale] = choosing
+
+    @property
+    def _keeps_statistics(self) -> bool:
+        return bool(list(find_statistics_layers(self.first.network)))
+
     def _find_chance(self, target: str) -> float:
-        """The accuracy of one answer for all rows that choose, of a split; 0 on other measures."""
+        """The accuracy of a guess that follows the labels' shares p, sum_k p_k^2, over all rows; 0 on other measures.
+
+        Of K classes of equal shares 1 / K. Of several labels or positions a row: that of the commonest answer.
+        """
         if self.on != "accuracy":
             return 0.0
-        result = (self._first_choosing or self.outcomes[0.0]).splits[target]
-        if result.each != "rows":
-            return result.answers.commonest
-        labels = result.targets if self._sides is None else result.targets[self._sides[target]]
-        return float(labels.unique(return_counts=True)[1].max()) / len(labels)
-
-    def measure_random(self, chosen: float) -> None:
-        """Evaluate the random changes at every scale; of all outcomes those that are judged further are kept."""
-        self.outcomes = {scale: self.outcomes[scale] for scale in {0.0, chosen}}
-        self._random = {scale: [] for scale in self.grid}
-        for draw in range(self.draws):
-            change = self.change.random_like(self.own["seed"] + draw)
-            for scale in self.grid:
-                if scale == 0:
-                    self._random[scale].append(self._values[0.0])
-                    continue
-                found = self._measure(f"random change {draw} at scale {scale:g}", self.build(change, scale))
-                self._random[scale].append(_list_values(found, self.on))
-                if draw == 0 and scale == chosen:
-                    self._random_outcome = found
+        answers = self.outcomes[0.0].splits[target].answers
+        if answers.labels is None:
+            return answers.commonest
+        shares = answers.labels.unique(return_counts=True)[1].double() / len(answers.labels)
+        return float(shares.square().sum())
 
     def build(self, change: WeightChange, scale: float) -> nn.Module:
         """The network at base + scale change: a new module in evaluation mode with statistics that fit it."""
@@ -144,29 +170,25 @@ class ScaleRuns:
     def choosing_values(self) -> dict[float, Values]:
         """Scale -> split -> values of the rows that choose."""
         if self._sides is None:
-            return self._chosen_on
-        return {scale: select_values(values, self._sides, True) for scale, values in self._values.items()}
+            return {scale: self._chosen_on[scale] for scale in self.grid}
+        return {scale: select_values(self._values[scale], self._sides, True) for scale in self.grid}
 
     @property
     def judging_values(self) -> dict[float, Values]:
         """Scale -> split -> values of the rows that judge."""
-        return {scale: select_values(values, self._sides, False) for scale, values in self._values.items()}
+        return {scale: select_values(self._values[scale], self._sides, False) for scale in self.grid}
 
     @property
     def random_draws(self) -> dict[float, list[Values]]:
-        """Scale -> draw by draw, split -> values of the rows that judge under a random change."""
-        return {
-            scale: [select_values(values, self._sides, False) for values in found]
-            for scale, found in self._random.items()
-        }
+        """Scale -> draw by draw, split -> values of the rows that judge under a random change; the base's at 0."""
+        found = self._random | {0.0: [self._values[0.0]] * self.draws}
+        return {scale: [select_values(own, self._sides, False) for own in found[scale]] for scale in self.grid}
 
     @property
     def random_values(self) -> dict[float, Values]:
         """Scale -> split -> the mean over random changes of each row's value."""
         return {
-            scale: {split: average_draws([values[split] for values in found]) for split in found[0]}
-            if scale
-            else found[0]
+            scale: {split: average_draws([own[split] for own in found]) for split in found[0]} if scale else found[0]
             for scale, found in self.random_draws.items()
         }
 
@@ -174,8 +196,7 @@ class ScaleRuns:
         """Effects on the rows that judge: of the base, the edited network, and the first random one."""
         found = {"base": self.outcomes[0.0]}
         if chosen != 0:
-            assert self._random_outcome is not None
-            found |= {"edited": self.outcomes[chosen], "random change": self._random_outcome}
+            found |= {"edited": self.outcomes[chosen], "random change": self._first_random[chosen]}
         if self._sides is not None:
             found = {name: select_judging(outcome, self._sides) for name, outcome in found.items()}
         return judge_together(found, self.suite, margin, self.on)
@@ -190,7 +211,8 @@ class ScaleRuns:
         }
 
     def list_notes(self, asked: ScaleQuestion) -> Iterator[str]:
-        """Where the statistics alone move the base."""
+        """Which scales were left out, and where the statistics alone move the base."""
+        yield from (f"scale {scale:g} is left out of the grid: {why}" for scale, why in sorted(self.broken.items()))
         if self.saved is None:
             return
         moves = {
@@ -215,15 +237,27 @@ class ScaleRuns:
             "margin": asked.margin,
             "on": asked.on,
             "better": asked.better,
-            "scales": list(self.grid),
-            "choosing": "a suite of other rows" if isinstance(self.choosing, Suite) else self.choosing,
+            "scales": sorted({*self.grid, *self.broken}),
+            "choosing": self.choosing if isinstance(self.choosing, float) else self._identify_choosing(),
             "draws": self.draws,
             "change_norms": self.change.norms,
             "reference": self.suite.reference,
             "interventions": list(self.suite.interventions),
-            "norm": self.policy.describe(),
+            "norm": self.describe_norm(),
             "metrics": {name: metric.bounds for name, metric in metrics.items()},
             **self.first.settings,
+        }
+
+    def describe_norm(self) -> dict[str, Any]:
+        """Where normalisation statistics come from; empty of a network that keeps none."""
+        return self.policy.describe() if self._keeps_statistics else {}
+
+    def _identify_choosing(self) -> dict[str, Any]:
+        """The rows of other data that choose: how many, and a hash of what the base does on them."""
+        values = {split: rows.values for split, rows in self._chosen_on[0.0].items()}
+        return {
+            "rows": {split: len(own) for split, own in values.items()},
+            "sha256": hash_content([part for split, own in values.items() for part in (split, own)]),
         }
 
     def _measure(self, what: str, model: nn.Module) -> ModelOutcome:
@@ -233,21 +267,18 @@ class ScaleRuns:
         evaluator = self.first if model is self.base else self._make_evaluator(model, self.suite)
         with name_network(what):
             found = measure_outcome(evaluator, self.on)
-        if self._values:
-            _check_rows(what, self.outcomes[0.0], found)
         self._done += 1
         self.compute.report(WHAT, self._done, total)
         return found
 
-    def _measure_choosing(self, scale: float, model: nn.Module) -> Values:
-        assert isinstance(self.choosing, Suite)
-        evaluator = Evaluator(
-            model, self.choosing, **{**self.own, "cluster": None}, compute=self.compute.without_progress()
-        )
-        with name_network(f"scale {scale:g} on choosing="):
-            found = measure_outcome(evaluator, self.on)
-        self._first_choosing = self._first_choosing or found
-        return _list_values(found, self.on)
+    def _measure_choosing(self, what: str, model: nn.Module) -> Values:
+        """Values on the suite that chooses, whose rows count as independent; none where rows are divided."""
+        if not isinstance(self.choosing, Suite):
+            return {}
+        how = {**self.own, "cluster": None}
+        evaluator = Evaluator(model, self.choosing, **how, compute=self.compute.without_progress())
+        with name_network(f"{what} on choosing="):
+            return _list_values(measure_outcome(evaluator, self.on), self.on)
 
     def _make_evaluator(self, model: nn.Module, suite: Suite) -> Evaluator:
         return Evaluator(model, suite, **self.own, compute=self.compute.without_progress())

@@ -13,11 +13,10 @@ from mechconn.mechanisms import Invariance
 from mechconn.merging._merge_verdict import Better
 from mechconn.merging._scale_curves import ScaleCurve
 from mechconn.merging._scale_page import draw_scales, list_scale_rows, make_scale_sections
+from mechconn.merging._scale_random import ControlVerdict, RandomEffect, join_verdicts
 from mechconn.merging._scale_sentences import write_findings, write_headline, write_reason
 from mechconn.merging._scale_verdict import (
-    ControlVerdict,
     Direction,
-    RandomEffect,
     ScaleClaim,
     VerdictOnScale,
     join_claims,
@@ -41,13 +40,13 @@ class ScaleSearch(Result, kind="scale_search"):
         keep: (split, share of the base's value) of all that was to stay.
         on: "accuracy", "loss", or the name of a metric.
         better: whether "higher" or "lower" values of it are better.
-        enough: with "lower", what counts as removed: that share of the base's value, or less.
+        enough: with "lower", what counts as removed: that share, or less, of what the base has above the floor.
         floor: with "lower", the value at which nothing is left of the target, such as chance.
         margin: the largest move that counts as none.
         scales: the grid, 0 in it.
         kept: for every scale, whether it keeps on the rows that choose.
         curves: split -> its means at every scale on the rows that judge.
-        claims: what is claimed of the chosen scale, and whether the rows that judge show it.
+        claims: what is claimed of the chosen scale, and whether the rows that judge show it; empty at scale 0.
         random: what random changes of equal norms do at that scale; empty at scale 0.
         effects: "base", "edited" and "random change" (the first draw) -> effects of interventions on the rows that
             judge; their verdicts are right for all three together with 95 %. At scale 0 of the base alone.
@@ -93,23 +92,24 @@ class ScaleSearch(Result, kind="scale_search"):
     def verdict(self) -> VerdictOnScale:
         """Does the change do what it is for, at the chosen scale: wrong with probability 5 % at most.
 
-        "removes" (the target is halved, or `enough`, and the rest kept), "lowers" or "raises" (it moves, and the rest
-        is kept), "does not", or "undetermined".
+        "removes" (half of the target above the floor goes, or 1 - `enough`, and the rest is kept), "lowers" or "raises"
+        (it moves, and the rest is kept), "reverses" (it ends below the floor), "does not", or "undetermined"; "no
+        scale" where 0 was chosen, which says nothing of other rows.
         """
-        return join_claims(self.claims, self.scale, self.direction)
+        return join_claims(self.claims, self.direction)
 
     @property
     def random_verdict(self) -> ControlVerdict | None:
         """Whether random changes do "nothing" to the target and the kept splits, or one "moves"; None at scale 0."""
-        found = {effect.verdict for effect in self.random}
-        if not found:
-            return None
-        return "moves" if "moves" in found else "nothing" if found == {"nothing"} else "undetermined"
+        return join_verdicts([effect.verdict for effect in self.random]) if self.random else None
 
     @property
     def to_settle(self) -> int | None:
-        """Of "undetermined": the most rows of a split, or clusters, that an open claim needs; None where not known."""
-        needed = [claim.to_settle for claim in self.claims if claim.standing == "open" and claim.claim != "removes"]
+        """Of "undetermined": how many rows of a split, or clusters, must judge to settle it; None where not known.
+
+        The most that an open claim needs. Where the rows are divided, a split needs more, see `choosing`.
+        """
+        needed = [claim.to_settle for claim in self.claims if claim.standing == "open" and claim.needed]
         known = [count for count in needed if count is not None]
         return max(known) if known and len(known) == len(needed) and self.verdict == "undetermined" else None
 

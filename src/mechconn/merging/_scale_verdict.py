@@ -1,23 +1,27 @@
 r"""Does a change of weights lower (or raise) the target and keep the rest? The choice of a scale, and every error.
 
 Let b be the value of a row under the base and f under the network at the chosen scale, E the mean over rows of that
-kind, k the splits that must be kept with shares r_k. The scale was chosen on other rows, so that on those that judge
-it is fixed, and all below holds given the rows that chose. Claims, each a mean delta that is positive where it holds:
+kind, k the splits that must be kept with shares r_k, c the floor: what a network has on the target in which nothing is
+left of it, such as chance. The scale was chosen on other rows, so that on those that judge it is fixed, and all below
+holds given the rows that chose. Claims, each a mean delta that is positive where it holds:
 
     moves:    delta = E[b - f] on the target (lower=), E[f - b] (higher=)
-    removes:  delta = E[q b - f] on the target, q = `enough`, 1/2: the target is halved or more
+    removes:  delta = E[q b + (1 - q) c - f] on the target, q = `enough`, 1/2: half or more of what it has above c goes
+    stays:    delta = E[f] - (c - margin) on the target, where that limit is above 0: it does not end below the floor
     keeps k:  delta = E[f - r_k b] on split k;  E[b / r_k - f] where lower values are better
 
 **Bounds.** b and f are taken on the same rows. Of rows that are right or wrong, moves has the exact bound of gains and
 losses, and keeps, E[f - b] + (1 - r) E[b], that bound at 4/5 of the tail level and Clopper-Pearson's of E[b] at 1/5,
-which hold together, so that their sum does. In general q b - f and f - r b are values in a known range, whose mean is
-bounded by betting for every distribution, over clusters by betting over clusters. On a loss all are Student's t.
+which hold together, so that their sum does; stays has Clopper-Pearson's. In general these are means of values in a
+known range, bounded by betting for every distribution, over clusters by betting over clusters. On a loss all are
+Student's t, and what is said of 5 % below is approximate.
 
 **Shown** is a claim whose lower bound at tail level alpha / 2 lies above 0 (at 0 for what is not strict): that of its
 plain 95 % interval. **Refuted** is one whose upper bound at tail level alpha / (2 m) lies below 0 (for moves: below
 `margin`), with m the number of claims.
 
     does not:   moves or some keeps is refuted: it moves the target by less than the margin, or does not keep
+    reverses:   else, where stays is refuted: the network follows the mechanism in reverse
     removes:    else, where moves, removes and every keeps are shown (lower= alone)
     lowers:     else, where moves and every keeps are shown ("raises" with higher=)
     else        undetermined.
@@ -26,21 +30,19 @@ plain 95 % interval. **Refuted** is one whose upper bound at tail level alpha / 
 together with alpha / 2 at most. Where some keeps is false, either needs its lower bound to fail: alpha / 2. Else where
 moves is false, either needs that of moves to fail: alpha / 2. Else "lowers" is right, and "removes" is wrong only where
 removes is false and its lower bound fails: alpha / 2. No correction is needed, since all of several claims are asked
-for (intersection-union). (2) "does not" is wrong only where the target moves by the margin or more and all is kept;
-then one of m upper bounds at alpha / (2 m) fails: alpha / 2 (Bonferroni). Together alpha. All claims called refuted are
-so together with 97.5 %, each called shown by itself.
+for (intersection-union). (2) "does not" is wrong only where the target moves by the margin or more and all is kept, and
+"reverses" only where stays holds; either needs one of m upper bounds of such claims, at alpha / (2 m), to fail: alpha /
+2 (Bonferroni). Together alpha. All claims called refuted are so together with 97.5 %, each called shown by itself.
+"removes" says that the target fell so far, and not that it stays: a network that reverses unseen may be called so.
 
-At scale 0 the network is the base, and "does not" is no claim about other rows: no scale of the grid was chosen.
+**No scale.** At scale 0 the network is the base: on the rows that choose no other scale keeps, or none takes the target
+nearer to the floor. That is no claim about other rows and has no probability of error, so there are no claims.
 
 **The curve.** Each of S splits has a mean at K scales for the change, and at K - 1 for the random changes, whose value
 of a row is its mean over draws: M = S (2 K - 1) means on the rows that judge. Each has an interval at confidence
 1 - alpha / M (Clopper-Pearson of rows that are right or wrong, else by betting, else Student's t), so all of them cover
 together with 95 % at least, however they depend on each other (Bonferroni). Those of random changes are given the
-draws: they say nothing of draws that were not made.
-
-**The random changes** at the chosen scale are judged on the target and the kept splits as effects are: "nothing" where
-the mean moves within the margin, "moves" beyond it, right together with 95 % (`mechconn.mechanisms._judge`); a verdict
-of its own, beside the first.
+draws: they say nothing of draws that were not made. Random changes are judged in `_scale_random`.
 
 Source: Ilharco et al. 2023 (the largest scale that keeps 95 % of the control's accuracy); Berger 1982.
 """
@@ -61,7 +63,6 @@ from mechconn.mechanisms import (
     RowValues,
     compute_difference,
     find_smallest_count,
-    judge_family,
 )
 from mechconn.merging._merge_verdict import Better
 from mechconn.stats import (
@@ -78,10 +79,9 @@ MOVE_SHARE = 0.8
 """Of a tail level, what goes to E[f - b] in "keeps"; the rest goes to E[b], which counts 1 - r times."""
 Choose: TypeAlias = Literal["best", "largest", "shown"]
 Direction: TypeAlias = Literal["lower", "higher"]
-Claim: TypeAlias = Literal["moves", "removes", "keeps"]
+Claim: TypeAlias = Literal["moves", "removes", "stays", "keeps"]
 Standing: TypeAlias = Literal["shown", "refuted", "open"]
-ControlVerdict: TypeAlias = Literal["nothing", "moves", "undetermined"]
-VerdictOnScale: TypeAlias = Literal["removes", "lowers", "raises", "does not", "undetermined"]
+VerdictOnScale: TypeAlias = Literal["removes", "lowers", "raises", "reverses", "does not", "no scale", "undetermined"]
 Values: TypeAlias = Mapping[str, RowValues]
 """Split -> a value of each row."""
 
@@ -108,29 +108,10 @@ class ScaleClaim:
     standing: Standing
     to_settle: int | None = None
 
-
-@dataclass(frozen=True)
-class RandomEffect:
-    """What the random changes do to one split at the chosen scale, as a mean over the draws.
-
-    Attributes:
-        split: the data.
-        effect: mean under them minus that of the base.
-        interval: of it, at 95 % by itself, given the draws.
-        adjusted_interval: the bounds that the verdict rests on, right for all splits together.
-        verdict: "nothing" within the margin, "moves" beyond, else "undetermined".
-        further: how much further the change itself moves this split, in the direction asked for on the target, else
-            upwards: mean over rows.
-        further_interval: of that, at 95 % by itself, given the draws.
-    """
-
-    split: str
-    effect: float
-    interval: Interval
-    adjusted_interval: Interval
-    verdict: ControlVerdict
-    further: float
-    further_interval: Interval
+    @property
+    def needed(self) -> bool:
+        """Whether the verdict is open where this is: of what moves and what keeps."""
+        return self.claim in ("moves", "keeps")
 
 
 @dataclass(frozen=True)
@@ -143,10 +124,10 @@ class ScaleQuestion:
         keep: (split, share of the base's value) of all that must stay.
         on: "accuracy", "loss", or the name of a metric.
         better: whether "higher" or "lower" values of it are better.
-        enough: what the target must fall to, as a share of the base's; of "lower" alone.
+        enough: what may be left of what the base's target has above the floor, as a share; of "lower" alone.
         margin: the largest move that counts as none.
         bounds: the range of values; None where they have none.
-        floor: with "lower", the value at which nothing is left of the target, such as chance.
+        floor: with "lower", the value at which nothing is left of the target, such as chance, taken as known.
     """
 
     target: str
@@ -193,7 +174,31 @@ class ScaleQuestion:
 
     def compute_removal(self, base: Values, edited: Values) -> DifferenceEvidence:
         """What rows say of "removes"."""
-        return self._compare(edited[self.target], _scale(base[self.target], self.enough), self.enough)
+        before, after = base[self.target], edited[self.target]
+        left = RowValues(self.enough * before.values.double() + (1 - self.enough) * self.floor, before.clusters)
+        return self._compare(after, left, 1.0)
+
+    @property
+    def least(self) -> float | None:
+        """Below which the target ends in reverse; None where no value is."""
+        limit = self.floor - self.margin
+        return limit if self.direction == "lower" and limit > 0 else None
+
+    def compute_stay(self, edited: RowValues) -> DifferenceEvidence:
+        """What rows say of "stays"."""
+        assert self.least is not None
+        limit = self.least
+        if self.on != "accuracy" or not _are_counts(edited):
+            return self._compare(
+                RowValues(torch.full_like(edited.values.double(), limit), edited.clusters), edited, 1.0
+            )
+        right, rows = float(edited.values.sum()), len(edited.values)
+
+        def bounds(confidence: float, n: float) -> Interval:
+            low, high = clopper_pearson(right * n / rows, n, confidence)
+            return low - limit, high - limit
+
+        return DifferenceEvidence(right / rows - limit, rows, bounds)
 
     def compute_move(self, base: Values, edited: Values, split: str, sign: int) -> DifferenceEvidence:
         """What rows say of the move of a split, upwards for sign +1."""
@@ -221,20 +226,23 @@ def choose_scale(asked: ScaleQuestion, values: Mapping[float, Values], how: Choo
     Args:
         asked: what is asked.
         values: scale -> values of the rows that choose.
-        how: "best": of the scales whose means keep, the one with the target furthest in the direction asked for, with
-            "lower" down to the floor, ties by smallest magnitude; "largest": the largest of them; "shown": as "best",
-            among those that are shown to keep, by the lower bounds of one-sided tail level 5 %.
+        how: "best": of the scales whose means keep, the one with the target furthest in the direction asked for: with
+            "lower", of those that do not raise it, nearest to the floor; ties by smallest magnitude; "largest": the
+            largest of them, above 0; "shown": as "best", among those that are shown to keep, by the lower bounds of
+            one-sided tail level 5 %.
     """
     base = values[0.0]
     kept = {scale: scale == 0 or _keeps(asked, base, own, how) for scale, own in values.items()}
     able = [scale for scale, keeps in kept.items() if keeps]
     if how == "largest":
-        return max(0.0, *able) if len(able) > 1 else 0.0, kept
+        return max(able), kept
+    means = {scale: _mean(values[scale][asked.target]) for scale in able}
+    if asked.direction == "lower":
+        able = [scale for scale in able if means[scale] <= means[0.0]]
 
     def rank(scale: float) -> tuple[float, float, float]:
-        reached = _mean(values[scale][asked.target])
-        reached = max(reached, asked.floor) if asked.direction == "lower" else -reached
-        return reached, abs(scale), -scale
+        reached = means[scale]
+        return abs(reached - asked.floor) if asked.direction == "lower" else -reached, abs(scale), -scale
 
     return min(able, key=rank), kept
 
@@ -247,15 +255,19 @@ def _keeps(asked: ScaleQuestion, base: Values, edited: Values, how: Choose) -> b
 
 
 def judge_claims(asked: ScaleQuestion, base: Values, edited: Values) -> tuple[ScaleClaim, ...]:
-    """Every claim about the network at the chosen scale: moves, removes (of lower= alone), keeps."""
-    count = 1 + (asked.direction == "lower") + len(asked.keep)
+    """Every claim about the network at a scale other than 0: moves, removes and stays (of lower= alone), keeps."""
     move = asked.compute_move(base, edited, asked.target, asked.sign)
-    claims = [_judge("moves", asked.target, move, count, asked.margin)]
+    found: list[tuple[Claim, str, DifferenceEvidence]] = [("moves", asked.target, move)]
     if asked.direction == "lower":
-        claims.append(_judge("removes", asked.target, asked.compute_removal(base, edited), count))
+        found.append(("removes", asked.target, asked.compute_removal(base, edited)))
+    if asked.least is not None:
+        found.append(("stays", asked.target, asked.compute_stay(edited[asked.target])))
     for split, share in asked.keep:
-        claims.append(_judge("keeps", split, asked.compute_keep(split, share, base, edited), count))
-    return tuple(claims)
+        found.append(("keeps", split, asked.compute_keep(split, share, base, edited)))
+    return tuple(
+        _judge(claim, split, evidence, len(found), asked.margin if claim == "moves" else 0.0)
+        for claim, split, evidence in found
+    )
 
 
 def _judge(claim: Claim, split: str, evidence: DifferenceEvidence, count: int, margin: float = 0.0) -> ScaleClaim:
@@ -272,50 +284,21 @@ def _judge(claim: Claim, split: str, evidence: DifferenceEvidence, count: int, m
     return ScaleClaim(claim, split, evidence.effect, one, upper, standing, count_open)
 
 
-def join_claims(claims: Sequence[ScaleClaim], scale: float, direction: Direction) -> VerdictOnScale:
-    """The verdict over all claims."""
-    if scale == 0:
-        return "does not"
-    found = {(claim.claim, claim.split): claim.standing for claim in claims}
-    needed = [standing for (claim, _), standing in found.items() if claim != "removes"]
+def join_claims(claims: Sequence[ScaleClaim], direction: Direction) -> VerdictOnScale:
+    """The verdict over all claims; "no scale" where there are none."""
+    if not claims:
+        return "no scale"
+    needed = {claim.standing for claim in claims if claim.needed}
+    by_name = {claim.claim: claim.standing for claim in claims if not claim.needed}
     if "refuted" in needed:
         return "does not"
-    if set(needed) != {"shown"}:
+    if by_name.get("stays") == "refuted":
+        return "reverses"
+    if needed != {"shown"}:
         return "undetermined"
     if direction == "higher":
         return "raises"
-    removed = [standing for (claim, _), standing in found.items() if claim == "removes"]
-    return "removes" if removed == ["shown"] else "lowers"
-
-
-def judge_random(
-    asked: ScaleQuestion, base: Values, edited: Values, random: Values, scale: float
-) -> tuple[RandomEffect, ...]:
-    """What the random changes do to the target and the kept splits at the chosen scale; nothing at scale 0."""
-    if scale == 0:
-        return ()
-    splits = dict.fromkeys((asked.target, *(split for split, _ in asked.keep)))
-    evidence = {split: asked.compute_move(base, random, split, 1) for split in splits}
-    words: dict[str, ControlVerdict] = {
-        "invariant": "nothing",
-        "sensitive": "moves",
-        "undetermined": "undetermined",
-    }
-    found = []
-    for split, own in judge_family(evidence, asked.margin).items():
-        further = asked.compute_move(random, edited, split, asked.sign if split == asked.target else 1)
-        found.append(
-            RandomEffect(
-                split=split,
-                effect=evidence[split].effect,
-                interval=own.interval,
-                adjusted_interval=own.adjusted_interval,
-                verdict=words[own.verdict],
-                further=further.effect,
-                further_interval=further.interval(CONFIDENCE),
-            )
-        )
-    return tuple(found)
+    return "removes" if by_name["removes"] == "shown" else "lowers"
 
 
 def bound_mean(rows: RowValues, bounds: Interval | None, on: On, confidence: float) -> Interval:
@@ -329,13 +312,6 @@ def bound_mean(rows: RowValues, bounds: Interval | None, on: On, confidence: flo
     if bounds is not None:
         return betting_interval(values.double().numpy(), bounds, confidence)
     return mean_interval(values.double(), largest, confidence)
-
-
-def average_draws(values: Sequence[RowValues]) -> RowValues:
-    """The mean over draws of the value of each row; of one draw itself."""
-    if len(values) == 1:
-        return values[0]
-    return RowValues(torch.stack([rows.values.double() for rows in values]).mean(0), values[0].clusters)
 
 
 def _are_counts(*sides: RowValues) -> bool:

@@ -151,7 +151,7 @@ def _list_lines(notes: Sequence[str]) -> Iterator[str]:
     yield from (f"note: {note}" for note in notes)
 
 
-@torch.inference_mode(False)  # so that what it makes can be trained on
+@torch.inference_mode(False)  # the network it gives may be trained
 def transplant(
     change: WeightChange,
     base: nn.Module,

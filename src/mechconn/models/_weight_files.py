@@ -6,15 +6,17 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import read_safetensors, sha256
+from mechconn.core import UnusableFileError, read_note, read_safetensors, sha256
 from mechconn.models._distributed_folder import explain_missing_shards, read_distributed
 from mechconn.models._file_kinds import check_weights_there, read_file_kind
 from mechconn.models._saved_states import Checkpoint, collect_states
 from mechconn.models._tensor_places import read_tensor_places
 from mechconn.models._torch_files import StoredTensor, read_torch_file, store_tensor
+from mechconn.network import WEIGHT_CHANGE
 
 BESIDE = re.compile(
     r"optim|.*optim_states|.*_optimizer|(lr_)?scheduler|scaler|.*sampler|random_states|rng_state|training_args"
@@ -77,11 +79,23 @@ def _read_file(file: Path, stream: bool) -> Any:
     kind = read_file_kind(file)
     if kind == "index":
         return _read_shards(file, stream)
+    if kind == "safetensors" and _holds_change(file):
+        raise ValueError(
+            f"{file} holds a change of weights and no network; add it to one: "
+            "with_change(base, load_weight_change(file))"
+        )
     if kind == "safetensors" and stream:
         return read_tensor_places(file)
     if kind == "safetensors":
         return {name: store_tensor(tensor) for name, tensor in read_safetensors(file).items()}
     return read_torch_file(file)
+
+
+def _holds_change(file: Path) -> bool:
+    """Whether `WeightChange.save` wrote it; notes of other programs are none of ours."""
+    with suppress(UnusableFileError):
+        return read_note(file).get("format") == WEIGHT_CHANGE
+    return False
 
 
 def _read_map(index: Path) -> dict[str, str]:

@@ -78,6 +78,7 @@ from mechconn.network._precision import choose_reduced_type as choose_reduced_ty
 from mechconn.network._precision import to_memory_format as to_memory_format
 from mechconn.network._repair import Repair as Repair
 from mechconn.network._statistics_buffers import list_statistics as list_statistics
+from mechconn.network._weight_change import WEIGHT_CHANGE as WEIGHT_CHANGE
 from mechconn.network._weight_change import WeightChange as WeightChange
 from mechconn.network._weight_change import load_weight_change as load_weight_change
 from mechconn.network._weight_change import weight_change as weight_change

@@ -28,7 +28,8 @@ from mechconn.network._params import parameters_of, with_parameters
 from mechconn.network._points import as_points
 from mechconn.network._wrappers import unwrap_module
 
-FORMAT = "mechconn weight change"
+WEIGHT_CHANGE = "mechconn weight change"
+"""What the note of a file of a change says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ class WeightChange:
         file = Path(file)
         if file.exists():
             raise FileExistsError(f"{file} exists; remove it, or name another file")
-        write_safetensors(file, self.tensors, {"format": FORMAT})
+        write_safetensors(file, self.tensors, {"format": WEIGHT_CHANGE})
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> WeightChange:
         return WeightChange({name: change(tensor) for name, tensor in self.tensors.items()})
@@ -171,9 +172,11 @@ def weight_change(base: nn.Module, tuned: nn.Module, *, ignore: Sequence[str] = 
         check_is(name, model, nn.Module)
         _refuse_adapters(name, model)
     start, end = as_points(("base", "tuned"), (base, tuned), ignore)
+    _refuse_complex("base", start.params)
     return WeightChange({name: _widen(end.params[name].to(p.device)) - _widen(p) for name, p in start.params.items()})
 
 
+@torch.inference_mode(False)  # a network made of inference tensors could not be trained
 def with_change(model: nn.Module, change: WeightChange, scale: float = 1.0) -> nn.Module:
     """A copy of the model at theta + scale tau; its buffers stay as they are, and so does the model.
 
@@ -194,6 +197,7 @@ def with_change(model: nn.Module, change: WeightChange, scale: float = 1.0) -> n
         raise ValueError(f"scale must be a finite number, what the change is multiplied by, got {scale!r}")
     _refuse_adapters("model", model)
     theta = parameters_of(model)
+    _refuse_complex("model", theta)
     _check_same_space("parameters of the model and of the change", theta, change.tensors)
     return with_parameters(model, {name: _add(p, change.tensors[name], float(scale)) for name, p in theta.items()})
 
@@ -209,7 +213,7 @@ def load_weight_change(file: str | Path) -> WeightChange:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; give a file that WeightChange.save wrote")
     tensors, note = read_with_note(file)
-    if note.get("format") != FORMAT:
+    if note.get("format") != WEIGHT_CHANGE:
         raise UnusableFileError(
             f"{file} holds no weight change but other tensors; give a file that WeightChange.save wrote"
         )
@@ -242,6 +246,14 @@ def _widen(tensor: Tensor) -> Tensor:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse_complex(name: str, params: Params) -> None:
+    if found := [key for key, tensor in params.items() if tensor.is_complex()]:
+        raise ValueError(
+            f"parameters of {name} are complex ({', '.join(found)}), and a change holds real numbers; keep them as "
+            "real and imaginary parts, torch.view_as_real(parameter)"
+        )
 
 
 def _refuse_adapters(name: str, model: nn.Module) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from mechconn.core import NO_CUE, RAND_IMAGE
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 BASE = "theta_C"
+MOVED = "theta_NC moved at random"
 SPLITS = (RAND_IMAGE, NO_CUE)
 MEANINGS = {
     "minus cue only": "minus what tuning on rows in which the cue alone predicts changes (negation)",
@@ -73,6 +75,7 @@ class ArithmeticResult(RunPart, kind="arithmetic_cell"):
                 "state": self.relearned[name].state if name in self.relearned else None,
                 "relearning": self.relearned[name].verdict if name in self.relearned else None,
                 "excess": self.relearned[name].excess if name in self.relearned else None,
+                "excess_over_random": find_excess_over(self.relearned[name]) if name in self.relearned else None,
             }
             for name, found in self.changes.items()
         ]  # fmt: skip
@@ -102,16 +105,22 @@ class ChangeSummary:
 
     Attributes:
         verdicts: word -> in how many seeds the search says so.
+        refuted: in how many it is refuted that half of the target above chance goes and the rest is kept.
+        keep: the share of no_cue that must stay.
         random: "nothing", "moves", "undetermined" -> in how many seeds random changes do so.
         states: "gone", "hidden", "undetermined" -> in how many seeds relearning says so, whether or not the network
             also uses the cue openly; seeds at scale 0 are not among them.
         scales: the chosen scale of each seed.
         target_before, target_after, kept_before, kept_after: accuracy on rand_image and no_cue on the rows that judge.
         random_after: accuracy on rand_image under random changes at the same scale.
-        excess: of relearning; None where no seed was relearned.
+        excess: of relearning, over theta_NC with the same terms; None where no seed was relearned. Its `seeds` are
+            those with a scale other than 0.
+        excess_over_random: the same over theta_NC that was moved at random.
     """
 
     verdicts: Mapping[str, int]
+    refuted: int
+    keep: float
     random: Mapping[str, int]
     states: Mapping[str, int]
     scales: tuple[float, ...]
@@ -121,6 +130,7 @@ class ChangeSummary:
     kept_after: SeedMean
     random_after: SeedMean
     excess: SeedMean | None
+    excess_over_random: SeedMean | None
 
     @property
     def seeds(self) -> int:
@@ -175,10 +185,12 @@ CURVE_NOTE = (
     "intervals is in its record."
 )
 TABLE_NOTE = (
-    "Removes: rand_image halved or more, and no_cue kept, on rows that did not choose the scale; each seed's verdict "
-    "is wrong with 5 % at most. Small figures: 95 % intervals over seeds (Student's t within [0, 1]). Excess in "
-    "relearning: over theta_NC of another seed that was moved at random by the same norms at the same scale; hidden: "
-    "above the margin, whether or not the network also uses the cue openly."
+    "Removes: half or more of what rand_image has above chance goes, and no_cue is kept, on rows that did not choose "
+    "the scale; each seed's verdict is wrong with 5 % at most; no scale: on the rows that choose none keeps no_cue and "
+    "lowers rand_image. Small figures: 95 % intervals over seeds (Student's t within the range of values). Excess in "
+    "relearning, of the seeds with a scale: over theta_NC of another seed with the same terms, tuned from theta_NC, at "
+    "the same scale; then over theta_NC moved at random by the same norms. Hidden: above the margin, whether or not "
+    "the network also uses the cue openly."
 )
 
 
@@ -199,8 +211,8 @@ def name_place(result: ArithmeticResult) -> str:
 
 def describe_change(change: ChangeSummary) -> str:
     """What the seeds say of one change, in a line."""
-    excess = "" if change.excess is None else f", excess {_write(change.excess, 'points')}"
-    states = f"; relearning: {_write_counts(change.states)}{excess}" if change.states else ""
+    excess = _write_excess(change)
+    states = f"; relearning: {_write_counts(change.states)}, {excess}" if change.states else ""
     return (
         f"{_write_counts(change.verdicts)} of {change.seeds} seeds; rand_image {_write(change.target_before)} to "
         f"{_write(change.target_after)} (random changes {_write(change.random_after)}), no_cue "
@@ -209,16 +221,42 @@ def describe_change(change: ChangeSummary) -> str:
     )
 
 
+def _write_excess(change: ChangeSummary) -> str:
+    """The mean excess, of how many seeds, and that over a random move."""
+    if change.excess is None or change.excess_over_random is None:
+        return ""
+    of = "" if change.excess.seeds == change.seeds else f" in {change.excess.seeds} of {change.seeds} seeds"
+    beside = _write(change.excess_over_random, "points")
+    return f"excess {_write(change.excess, 'points')}{of}, over a random move {beside}"
+
+
+def find_excess_over(found: Relearned, other: str = MOVED) -> float | None:
+    """Mean over steps after 0 of what a network has above another one drawn beside; None where it is not there."""
+    if other not in found.others:
+        return None
+    means = zip(found.runs[0].curve.means[1:], found.others[other].means[1:], strict=True)
+    return fmean(own - beside for own, beside in means)
+
+
+def _refutes(found: ScaleSearch) -> bool:
+    """Whether a search says that the target is not removed, or the rest not kept: an open claim does not."""
+    removal = [claim.standing for claim in found.claims if claim.claim == "removes"]
+    return found.verdict in ("does not", "reverses") or "refuted" in removal
+
+
 def _summarise_change(name: str, results: Sequence[ArithmeticResult]) -> ChangeSummary:
     found = [result.changes[name] for result in results]
     relearned = [result.relearned[name] for result in results if name in result.relearned]
 
     def mean(split: str, chosen: bool) -> SeedMean:
-        return _average_shares([own.value(split, own.scale if chosen else 0.0) for own in found])
+        return _average_within([own.value(split, own.scale if chosen else 0.0) for own in found])
 
+    over_random = [excess for own in relearned if (excess := find_excess_over(own)) is not None]
     random = [own.curves[RAND_IMAGE].random[own.scales.index(own.scale)] for own in found]
     return ChangeSummary(
         verdicts=dict(Counter(own.verdict for own in found)),
+        refuted=sum(map(_refutes, found)),
+        keep=dict(found[0].keep)[NO_CUE],
         random=dict(Counter(own.random_verdict or "no scale" for own in found)),
         states=dict(Counter(own.verdict for own in relearned)),
         scales=tuple(own.scale for own in found),
@@ -226,14 +264,15 @@ def _summarise_change(name: str, results: Sequence[ArithmeticResult]) -> ChangeS
         target_after=mean(RAND_IMAGE, chosen=True),
         kept_before=mean(NO_CUE, chosen=False),
         kept_after=mean(NO_CUE, chosen=True),
-        random_after=_average_shares(random),
-        excess=average_seeds([own.excess for own in relearned]) if relearned else None,
+        random_after=_average_within(random),
+        excess=_average_within([own.excess for own in relearned], -1.0) if relearned else None,
+        excess_over_random=_average_within(over_random, -1.0) if over_random else None,
     )
 
 
-def _average_shares(values: Sequence[float]) -> SeedMean:
-    """A mean over seeds with its interval within [0, 1]."""
-    found = average_seeds(values, least=0.0)
+def _average_within(values: Sequence[float], least: float = 0.0) -> SeedMean:
+    """A mean over seeds with its interval within [least, 1]."""
+    found = average_seeds(values, least)
     return (
         found if found.interval is None else replace(found, interval=(found.interval[0], min(found.interval[1], 1.0)))
     )
@@ -261,7 +300,7 @@ def _make_table(changes: Mapping[str, ChangeSummary]) -> Table:
             _make_cell(change.kept_after),
             Cell(
                 _write_counts(change.states) or "not relearned",
-                "" if change.excess is None else f"excess {_write(change.excess, 'points')}",
+                _write_excess(change),
             ),
         )
         for name, change in changes.items()

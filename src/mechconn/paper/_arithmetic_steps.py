@@ -11,7 +11,7 @@ import torch
 
 from mechconn.core import NO_CUE, RAND_IMAGE, Compute, make_generator
 from mechconn.datasets import CuedSet, CueTask, Suite
-from mechconn.merging import ScaleSearch, search_scale
+from mechconn.merging import Choose, ScaleSearch, search_scale
 from mechconn.network import (
     Network,
     NormPolicy,
@@ -40,12 +40,14 @@ class SearchSettings:
         keep: the share of the accuracy without cue that must stay.
         draws: random changes.
         margin: the largest move that counts as none.
+        choose: which scale of those that keep; see `search_scale`.
     """
 
     scales: tuple[float, ...]
     keep: float
     draws: int
     margin: float
+    choose: Choose
 
 
 def divide_suite(task: CueTask, share: float, seed: int) -> tuple[Suite, Suite]:
@@ -82,13 +84,13 @@ def search_step(
         found = search_scale(
             context.model(base), make_change(context, base, tuned, terms), suites[1],
             lower=RAND_IMAGE, keep=(NO_CUE, settings.keep), scales=settings.scales, choosing=suites[0],
-            draws=settings.draws, margin=settings.margin, norm=make_norm(context, base, statistics), seed=seed,
-            loss=context.loss, compute=compute,
+            choose=settings.choose, draws=settings.draws, margin=settings.margin,
+            norm=make_norm(context, base, statistics), seed=seed, loss=context.loss, compute=compute,
         )  # fmt: skip
         return StepOutput({SEARCH: found.to_dict()}, {WEIGHTS: read_state(found.model)})
 
     config = {"terms": dict(terms), "scales": list(settings.scales), "keep": settings.keep, "draws": settings.draws,
-              "margin": settings.margin, "seed": seed}  # fmt: skip
+              "margin": settings.margin, "choose": settings.choose, "seed": seed}  # fmt: skip
     inputs = {"base": base.input, **{f"tuned on {name}": tuned[name].input for name in terms},
               "choosing": identify(suites[0]), "judging": identify(suites[1]),
               "statistics": identify(statistics)}  # fmt: skip
@@ -106,11 +108,14 @@ def move_step(
     scale: float,
     statistics: CuedSet,
     seed: int,
+    *,
+    at_random: bool,
 ) -> StoredStep:
-    """A network moved at random, by as much in every tensor as the change at that scale moves its base."""
+    """A network moved by scale times the change of `base`; at random by as much in every tensor."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:
-        change = make_change(context, base, tuned, terms).random_like(seed)
+        change = make_change(context, base, tuned, terms)
+        change = change.random_like(seed) if at_random else change
         moved = with_change(context.model(network), change, scale)
         norm = make_norm(context, base, statistics)
         whole = model_at(moved, LinearPath.between(moved, moved), 0.5, norm=norm, seed=seed, compute=compute)
@@ -118,7 +123,8 @@ def move_step(
 
     inputs = {"network": network.input, "base": base.input, "statistics": identify(statistics),
               **{f"tuned on {name}": tuned[name].input for name in terms}}  # fmt: skip
-    return context.step("move-at-random", what, {"terms": dict(terms), "scale": scale, "seed": seed}, inputs, work)
+    kind = "move-at-random" if at_random else "add-change"
+    return context.step(kind, what, {"terms": dict(terms), "scale": scale, "seed": seed}, inputs, work)
 
 
 def make_change(

@@ -137,3 +137,17 @@ FIT: Mapping[str, Any] = {
 ROWS, TEST_ROWS = 50_000, 10_000
 IMAGES = ("cifar10", "cifar100", "dominoes")
 NETWORKS = ("vgg13", "resnet18")
+
+STARS: Mapping[int, tuple[float, float]] = {
+    4: (0.368, 0.089),
+    8: (0.261, 0.117),
+    16: (0.312, 0.111),
+    32: (0.193, 0.063),
+    64: (0.049, 0.021),
+    128: (0.015, 0.008),
+    256: (0.006, 0.003),
+}
+"""Hidden units -> mean barrier on training loss between runs, and from a star to held-out runs; MNIST perceptrons.
+
+Source: Sonthalia et al. 2025, the results in their repository.
+"""

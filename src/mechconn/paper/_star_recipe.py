@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from mechconn.connectivity import FittedStar, StarBarriers, StarFit, fit_star
+from mechconn.connectivity import LEAST_POINTS, FittedStar, StarBarriers, StarFit, fit_star
 from mechconn.core import CommaSeparated, Compute, check_distinct, derive_seed
 from mechconn.datasets import CuedSet, CueTask, Suite
 from mechconn.descent import Checkpoint, Training, check_nameable
@@ -56,6 +56,8 @@ class StarSettings(Settings):
         for name, use in (("network", "networks are perceptrons"), ("width", "set widths"), ("tolerance", "none")):
             if getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} has no effect in this recipe ({use}); leave it out")
+        if self.points < LEAST_POINTS:
+            raise ValueError(f"points must be {LEAST_POINTS} or more, got {self.points}: barriers lie between the ends")
         return self
 
 

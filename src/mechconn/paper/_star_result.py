@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from mechconn.connectivity import StarBarriers
+from mechconn.connectivity import StarBarriers, describe_judged, mark_barrier
 from mechconn.core import abbreviate_split
 from mechconn.mechanisms import Invariance
+from mechconn.paper._published import STARS
 from mechconn.paper._run_part import RunPart
 from mechconn.plotting import Cell, Drawing, Mark, Section, Table, draw_marks, format_interval
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 StarVariant = Literal["realigned", "as they are"]
 ALIGNED: tuple[StarVariant, ...] = ("realigned", "as they are")
-STYLES = {"nearer": "holds", "farther": "does-not-hold", "not shown": ""}
+STYLES = {"nearer": "holds", "farther": "does-not-hold", "no solution": "does-not-hold", "not shown": ""}
+TRAIN = "train"
 ACCURACY_FORM = ".1f"
 
 
@@ -93,8 +94,9 @@ class StarCell(RunPart, kind="star_cell"):
 class StarSummary(RunPart, kind="star"):
     """The barriers around every star by width.
 
-    Verdicts are right for all rows of the table together with 95 %, as far as Student's t is: each interval of a
-    difference has confidence 1 - 0.05 / (number of rows), Bonferroni; see `mechconn.connectivity.StarBarriers`.
+    Verdicts are right for all rows of the table together with 95 %, approximately, as far as Student's t is: each
+    interval of a difference has confidence 1 - 0.05 / (number of rows), Bonferroni; see
+    `mechconn.connectivity._star_barriers`. A cell's own page judges the splits of one star alone, and may show more.
 
     Attributes:
         cells: one for each place and width.
@@ -133,10 +135,14 @@ class StarSummary(RunPart, kind="star"):
                 "star": star.mean,
                 **_name_bounds("star", star.interval),
                 "star_source": source.mean,
-                "difference": found.difference,
-                **_name_bounds("difference", found.interval),
+                "difference": found.barrier.value,
+                **_name_bounds("difference", found.barrier.interval),
                 "ratio": found.ratio,
-                "intervals_clear": _are_clear(runs, star),
+                "runs_nearer": found.runs_nearer,
+                "highest_difference": found.highest.value,
+                **_name_bounds("highest_difference", found.highest.interval),
+                "excess": found.excess.value,
+                "intervals_clear": _are_clear(runs, star, found),
                 "verdict": found.verdict,
                 "star_loss": cell.barriers[variant].star[split].loss,
                 "star_accuracy": cell.barriers[variant].star[split].accuracy,
@@ -146,7 +152,7 @@ class StarSummary(RunPart, kind="star"):
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """On how many rows the star is nearer, and where the intervals of both means do not overlap."""
+        """On how many rows the star is nearer, and where its interval lies wholly below that of the runs."""
         rows = self.rows()
         said = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in STYLES}
         clear = [row for row in rows if row["intervals_clear"]]
@@ -154,11 +160,13 @@ class StarSummary(RunPart, kind="star"):
             f"width {row['width']}, sources {row['sources']}, {abbreviate_split(row['split'])}" for row in clear
         )
         return (
-            f"Of {len(rows)} comparisons the star is nearer in {said['nearer']}, farther in {said['farther']}, and "
-            f"{said['not shown']} show nothing, all together right with 95 %.",
-            f"The 95 % intervals of both means are clear of each other at: {places}."
+            f"Of {len(rows)} comparisons the star is nearer in {said['nearer']}, farther in {said['farther']}, and no "
+            f"solution as the runs are in {said['no solution']}; {said['not shown']} show nothing. All together are "
+            "right with 95 %, approximately (Student's t).",
+            "The star's 95 % interval lies wholly below that of the runs, where it is a solution and the highest "
+            f"losses on the lines fall as well, at: {places}. {_EACH.format(len(rows))}"
             if clear
-            else "Nowhere are the 95 % intervals of both means clear of each other.",
+            else f"Nowhere does the star's 95 % interval lie wholly below that of the runs. {_EACH.format(len(rows))}",
         )
 
     def sections(self) -> list[Section]:
@@ -166,7 +174,28 @@ class StarSummary(RunPart, kind="star"):
         return [
             Section("What was found", text=" ".join(self.findings)),
             *(self._make_place_section(place) for place in dict.fromkeys(cell.place for cell in self.cells)),
+            *self._make_published_section(),
         ]
+
+    def _make_published_section(self) -> Iterator[Section]:
+        """Mean barriers on the training rows beside those that the source published for the same widths."""
+        rows = []
+        for cell in self.cells:
+            known = {how: found for how, found in cell.barriers.items() if TRAIN in found.splits}
+            if cell.width in STARS and known:
+                between, star = STARS[cell.width]
+                runs = next(iter(known.values())).mean(TRAIN, "pair").mean
+                own = [Cell(_show_ratio(found)) for found in known.values()]
+                rows.append(
+                    (cell.place, str(cell.width), f"{between:.3f}", f"{star:.3f}", f"{star / between:.2f}",
+                     f"{runs:.3f}", *own)
+                )  # fmt: skip
+        if rows:
+            columns = (
+                "data", "width", "published, between runs", "published, star to runs", "ratio", "here, between runs",
+                *(f"ratio, sources {variant}" for variant in ALIGNED),
+            )  # fmt: skip
+            yield Section("Beside the published barriers", tables=(Table(columns, tuple(rows)),), note=_PUBLISHED)
 
     def _make_place_section(self, place: str) -> Section:
         rows = tuple(
@@ -174,30 +203,38 @@ class StarSummary(RunPart, kind="star"):
                 str(cell.width),
                 variant,
                 abbreviate_split(split),
+                Cell(found.verdict, describe_judged(found, ".3f"), STYLES[found.verdict]),
                 _make_cell(runs),
                 _make_cell(star),
                 _make_cell(source),
                 Cell("" if found.ratio is None else f"{found.ratio:.2f}"),
-                Cell(found.verdict, format_interval(found.judged_interval, form=".3f"), STYLES[found.verdict]),
+                f"{found.runs_nearer} of {len(cell.barriers[variant].runs)}",
+                Cell(f"{found.highest.value:+.3f}", format_interval(found.highest.interval, form=".3f")),
                 _make_own_cell(cell.barriers[variant], split),
             )
             for cell, variant, split, runs, star, source, found in self.list_comparisons()
             if cell.place == place
         )
         columns = (
-            "width", "sources", "split", "between runs", "star to runs", "star to sources", "ratio", "verdict",
+            "width", "sources", "split", "verdict", "between runs", "star to runs", "star to sources", "ratio",
+            Cell("runs nearer", title="runs to which the star is nearer than the mean of that run's own pairs"),
+            Cell("highest", title="mean of the highest loss on the lines: from the star, minus between runs"),
             Cell("loss, accuracy", title="of the star; small: mean of the held-out runs"),
         )  # fmt: skip
+        tolerance = next(iter(self.cells[0].barriers.values())).tolerance
         note = (
-            "Mean barriers; small: 95 % intervals by a jackknife over held-out runs, conditional on the star, of "
-            "sources the range. Verdicts: nearer where the interval of the difference below it, one of "
-            f"{self.claims} that hold together with 95 %, lies below zero."
+            "Mean barriers; small: 95 % intervals by a jackknife over held-out runs, each by itself, conditional on "
+            "the star and on the training rows that the runs share; of sources the range. Verdicts: no solution where "
+            f"the star's own loss exceeds the runs' by more than {tolerance:g}, on this split or on the reference; "
+            f"nearer where the interval of the difference, one of {self.claims} that hold together with 95 %, "
+            "approximately (Student's t), and the like of the highest losses lie below zero; not shown where most "
+            "barriers are zero. The page of a cell judges the splits of one star alone, so that it may show more."
         )
         splits = list(self.cells[0].barriers[ALIGNED[0]].splits)
         figures = tuple(
             Drawing(
                 lambda split=split: self._draw(place, split),
-                f"Mean barriers on {split} by width: between runs, and from the stars to runs.",
+                f"Mean barriers on {split} by width, intervals cut off at 0: between runs, and from the stars to runs.",
                 f"On {abbreviate_split(split)}",
             )
             for split in splits
@@ -212,10 +249,12 @@ class StarSummary(RunPart, kind="star"):
     def _draw(self, place: str, split: str, ax: Axes | None = None) -> Figure:
         cells = [cell for cell in self.cells if cell.place == place]
         series: dict[str, list[Mark]] = {
-            "between runs": [_mark(next(iter(cell.barriers.values())).mean(split, "pair")) for cell in cells]
+            "between runs": [mark_barrier(next(iter(cell.barriers.values())).mean(split, "pair")) for cell in cells]
         }
         for variant in ALIGNED:
-            series[f"star, sources {variant}"] = [_mark(c.barriers[variant].mean(split, "held-out")) for c in cells]
+            series[f"star, sources {variant}"] = [
+                mark_barrier(c.barriers[variant].mean(split, "held-out")) for c in cells
+            ]
         names, unit = [str(cell.width) for cell in cells], next(iter(cells[0].barriers.values())).unit
         return draw_marks(names, series, f"mean barrier ({unit})", "hidden units", ax, joined=True)
 
@@ -228,14 +267,29 @@ class StarSummary(RunPart, kind="star"):
         return "\n".join([*lines, *self.findings])
 
 
+_EACH = "These intervals are each by itself, over {} rows: some of them miss by chance."
+_PUBLISHED = (
+    "Published: Sonthalia et al. 2025, perceptrons of one hidden layer on MNIST, training loss, with their own "
+    "sources and schedule. Here: other images with a cue, other numbers of rows and sources, another schedule; only "
+    "the ratio of both means is to be held against theirs, and no interval is published."
+)
+
+
+def _show_ratio(found: StarBarriers) -> str:
+    compared = found.compare(TRAIN)
+    return f"{'' if compared.ratio is None else format(compared.ratio, '.2f')} ({compared.verdict})"
+
+
 def _name_bounds(name: str, interval: tuple[float, float] | None) -> dict[str, float | None]:
     low, high = interval or (None, None)
     return {f"{name}_low": low, f"{name}_high": high}
 
 
-def _are_clear(runs: BarrierSummary, star: BarrierSummary) -> bool:
-    """Whether the interval of the star's mean lies wholly below that of the runs' mean."""
-    return runs.interval is not None and star.interval is not None and star.interval[1] < runs.interval[0]
+def _are_clear(runs: BarrierSummary, star: BarrierSummary, found: StarComparison) -> bool:
+    """Whether the star's interval lies wholly below that of the runs, and the highest losses fall: no lifted chord."""
+    if found.verdict == "no solution" or runs.interval is None or star.interval is None:
+        return False
+    return star.interval[1] < runs.interval[0] and found.highest.interval is not None and found.highest.interval[1] < 0
 
 
 def _make_cell(found: BarrierSummary) -> Cell:
@@ -250,9 +304,3 @@ def _make_own_cell(found: StarBarriers, split: str) -> Cell:
     accuracy = "" if own.accuracy is None else f", {100 * own.accuracy:{ACCURACY_FORM}} %"
     mean = f", {100 * sum(accuracies) / len(accuracies):{ACCURACY_FORM}} %" if accuracies else ""
     return Cell(f"{own.loss:.3f}{accuracy}", f"{sum(losses) / len(losses):.3f}{mean}", key=str(own.loss))
-
-
-def _mark(found: BarrierSummary) -> Mark:
-    if not math.isfinite(found.mean):
-        return None
-    return found.mean, *(found.interval or (found.mean, found.mean))

@@ -268,19 +268,24 @@ def relearn_step(
     suite: Suite,
     relearning: Relearning,
     seed: int,
+    others: Mapping[str, StoredStep] | None = None,
 ) -> Relearned:
-    """Whether the cue is gone or hidden in a model, against a control that never met it."""
+    """Whether the cue is gone or hidden in a model, against a control that never met it; others decide nothing."""
+    others = others or {}
 
     def work(compute: Compute, folder: Path) -> StepOutput:
         task = RelearningTask(data, RAND_IMAGE, control=context.model(control), relearning=relearning)
         setup = prepare_relearning(
             task, suite, before.margin, loss=context.loss, cluster=None, folder=folder, seed=seed, compute=compute,
-            copies=2,
+            copies=2 + len(others),
         )  # fmt: skip
         setup.check_rows(own := context.model(model), None)
-        return StepOutput(RelearningComparison(task, setup).measure(what, own, task.control, before).to_dict())
+        beside = {name: context.model(step) for name, step in others.items()}
+        found = RelearningComparison(task, setup).measure(what, own, task.control, before, beside)
+        return StepOutput(found.to_dict())
 
-    inputs = {"model": model.input, "control": control.input, "data": identify(data), "suite": identify(suite)}
+    inputs = {"model": model.input, "control": control.input, "data": identify(data), "suite": identify(suite),
+              **{f"other {name}": step.input for name, step in others.items()}}  # fmt: skip
     config = {"relearning": check_nameable(relearning).settings(), "margin": before.margin, "seed": seed}
     return Relearned.from_dict(context.step("relearn", what, config, inputs, work).numbers)
 

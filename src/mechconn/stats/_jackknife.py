@@ -18,9 +18,9 @@ def jackknife_interval(estimate: float, deleted: Sequence[float], confidence: fl
     """estimate +- q sqrt((n - 1) / n sum_i (deleted_i - mean)^2), q the t quantile with n - 1 degrees of freedom.
 
     deleted_i is the estimate without unit i. Where the estimate is a mean over independent units, this is Student's t
-    interval, bit for bit but for rounding. Where it is a mean over pairs of units (a U-statistic), the variance is
-    biased upwards (Efron & Stein 1981), so that the interval is rather too wide. The t quantile takes the units'
-    contributions for about normal.
+    interval, bit for bit but for rounding. Where it is a mean over pairs of units (a U-statistic), the variance is too
+    large on average (Efron & Stein 1981). Coverage can still fail: the t quantile takes the units' contributions for
+    about normal, and skewed values, or many that are zero, make the interval miss more often than it says.
 
     Returns:
         None for fewer than three units, and where no value differs: then the spread is not known, and not zero.

@@ -10,7 +10,7 @@ import torch
 from pydantic import PlainValidator, WithJsonSchema
 from torch import Tensor, nn
 
-from mechconn.core import Data, DescribedSetting, Params, check_choice, check_listed, check_positive, hash_content
+from mechconn.core import Data, DescribedSetting, Params, check_choice, check_positive, hash_content
 from mechconn.descent import Batch, Descent, Objective, Problem, TrainingStep, compute_clean_loss
 from mechconn.network import explain_differences, parameters_of, say_not_one_module
 from mechconn.tuning._path_to_anchor import PathSampling, compute_path_loss, draw_path_t
@@ -46,13 +46,15 @@ def _read_anchors(given: Any) -> tuple[Anchor, ...]:
     """Networks as anchors.
 
     Raises:
+        TypeError: no list.
         ValueError: something in the list is no network, or one holds NaN or infinity.
     """
-    check_listed("anchors", given)
-    if not all(isinstance(one, nn.Module | Anchor) for one in given):
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"anchors must be a list of networks, got {type(given).__name__}; write anchors=[model]")
+    if wrong := [type(one).__name__ for one in given if not isinstance(one, nn.Module | Anchor)]:
         raise ValueError(
-            f"anchors must be networks, got {given!r}; configuration files name none, and leave the start as the only "
-            "one: pass ConnectedFineTuning(anchors=[model]) in Python"
+            f"anchors must be networks, got a list with {wrong[0]}; configuration files name none, and leave the "
+            "start as the only one: pass ConnectedFineTuning(anchors=[model]) in Python"
         )
     return tuple(one if isinstance(one, Anchor) else _make_anchor(number, one) for number, one in enumerate(given, 1))
 
