@@ -150,7 +150,7 @@ class Counting(nn.Module):
 def test_what_the_transplant_ignores_is_ignored_when_it_is_judged() -> None:
     models = [build(Counting, seed).eval() for seed in range(4)]
     for number, model in enumerate(models):
-        model.calls = number  # pyright: ignore[reportAttributeAccessIssue]
+        model.calls = number  # pyright: ignore
     base, tuned, onto, own = models
     change = mc.weight_change(base, tuned, ignore=("calls",))
     suite = mc.Suite({"cue": rows(60, 3), "rand_cue": rows(60, 4)}, reference="cue")
@@ -164,7 +164,7 @@ def test_what_the_transplant_ignores_is_ignored_when_it_is_judged() -> None:
 def line(slope: float) -> nn.Module:
     model = build(lambda: nn.Linear(1, 1, bias=False))
     with torch.no_grad():
-        model.weight.fill_(slope)
+        model.get_parameter("weight").fill_(slope)
     return model
 
 
@@ -182,9 +182,9 @@ def test_a_regression_is_judged_on_the_loss() -> None:
     judged = mc.judge_transplant(found, before, suite, on="loss", **how)
     assert judged.effects["transplanted"]["rand_cue"].share == pytest.approx(0.8)
     assert judged.verdict == "travels"  # the loss on the reference falls, which is better
-    worse = mc.judge_transplant(found, before, suite, on="loss", **how | {"tuned": before})
+    worse = mc.judge_transplant(found, before, suite, on="loss", **{**how, "tuned": before})
     assert worse.kept["transplanted"].judged_interval[0] > 0 > worse.kept["transplanted"].effect
-    metric = {"metrics": {"error": lambda z, y: (z - y).abs().flatten(1).mean(1)}, "on": "error"}
+    metric: dict[str, Any] = {"metrics": {"error": lambda z, y: (z - y).abs().flatten(1).mean(1)}, "on": "error"}
     assert mc.judge_transplant(found, before, suite, better="lower", **metric, **how).question.better == "lower"
     with pytest.raises(ValueError, match="say better='higher' or 'lower'"):
         mc.judge_transplant(found, before, suite, **metric, **how)
@@ -228,7 +228,9 @@ def test_a_network_has_one_colour_in_both_figures() -> None:
     for drawing in figures:
         axes = drawing.draw().axes[0]
         handles, labels = axes.get_legend_handles_labels()
-        colours.append({n: h[0].get_color() for h, n in zip(handles, labels, strict=True) if hasattr(h, "__getitem__")})
+        bars: list[Any] = list(handles)
+        found_in = {name: bar[0].get_color() for bar, name in zip(bars, labels, strict=True) if isinstance(bar, tuple)}
+        colours.append(found_in)
     shares, effects = colours
     assert set(shares) == {"transplanted", "random"} and set(effects) == {*shares, "before", "tuned"}
     assert all(effects[name] == colour for name, colour in shares.items()) and len(set(effects.values())) == 4

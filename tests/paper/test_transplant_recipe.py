@@ -63,7 +63,7 @@ def test_intervals_leave_out_one_network_at_a_time() -> None:
 @pytest.mark.parametrize("kind", ["cycle", "all"])
 @pytest.mark.parametrize("shared", [0.0, 0.5, 1.0])
 def test_intervals_over_five_networks_hold_as_often_as_stated(kind: str, shared: float) -> None:
-    """s_ij = a_i + b_j + noise, where what a network gives and gets may correlate: Student's t over pairs holds less often."""
+    """s_ij = a_i + b_j + noise, a_i and b_i correlated, so that Student's t over pairs would hold less often."""
     draw, runs = np.random.default_rng(0), 400
     every = [(i, j) for i in range(5) for j in range(5) if (j == (i + 1) % 5 if kind == "cycle" else i != j)]
     held = 0
