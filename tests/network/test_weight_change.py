@@ -43,6 +43,7 @@ def test_arithmetic_is_that_of_vectors() -> None:
     assert values(v - w) == {"weight": 3, "bias": -3.5}
     assert values(2 * v) == values(v * 2) == {"weight": 4, "bias": 1}
     assert values(v / 2) == {"weight": 1, "bias": 0.25}
+    assert values(sum([v, w])) == values(v + w)  # pyright: ignore[reportArgumentType]
     assert w.norm == pytest.approx(math.hypot(1, 4))
     assert w.norms == {"weight": 1, "bias": 4}
     assert v.cosine(w) == pytest.approx((2 * -1 + 0.5 * 4) / (v.norm * w.norm), abs=1e-12)
@@ -80,6 +81,9 @@ def test_a_file_gives_the_same_change_on_other_runs(tmp_path: Path) -> None:
     change.save(tmp_path / "fix.safetensors")
     read = mc.load_weight_change(tmp_path / "fix.safetensors")
     assert all(torch.equal(tensor, read.tensors[name]) for name, tensor in change.tensors.items())
+    assert list(read.tensors) == list(change.tensors)
+    with pytest.raises(FileNotFoundError, match="is a folder; give a file"):
+        mc.load_weight_change(tmp_path)
     with pytest.raises(FileExistsError, match="exists; remove it"):
         change.save(tmp_path / "fix.safetensors")
     save_file({"w": torch.zeros(1)}, tmp_path / "other.safetensors")
@@ -112,6 +116,13 @@ def test_what_is_no_number_and_no_network_is_refused() -> None:
     change = mc.weight_change(layer(0, 0), layer(1, 1))
     with pytest.raises(ValueError, match="scale must be a finite number"):
         mc.with_change(layer(0, 0), change, scale=math.nan)
+    for scale in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="scale must be a finite number"):
+            _ = scale * change
+    half = mc.weight_change(linear().half(), linear().half()) + mc.weight_change(layer(0, 0), layer(1, 1))
+    with pytest.raises(ValueError, match="weight overflows float16 at scale 70000; take a smaller scale"):
+        mc.with_change(linear().half(), half, scale=70000)
+    assert mc.with_change(linear(), half, scale=70000) is not None
     with pytest.raises(ValueError, match="divided by zero"):
         _ = change / 0
     for wrong in (lambda: change * "2", lambda: change + 1, lambda: change * True):  # pyright: ignore[reportOperatorIssue]

@@ -57,6 +57,7 @@ class WeightChange:
                 raise ValueError(f"the change of {name} must be floating point, got {describe_tensor(tensor)}")
             if not bool(tensor.isfinite().all()):
                 raise ValueError(f"the change of {name} holds NaN or infinity; take finite weights on both sides")
+        object.__setattr__(self, "tensors", {name: tensor.detach() for name, tensor in self.tensors.items()})
 
     def __repr__(self) -> str:
         count = sum(tensor.numel() for tensor in self.tensors.values())
@@ -68,21 +69,26 @@ class WeightChange:
     def __add__(self, other: WeightChange) -> WeightChange:
         return self._join(other, torch.add)
 
+    def __radd__(self, other: object) -> WeightChange:
+        return self if isinstance(other, int) and other == 0 else NotImplemented  # sum([v, w]) begins with 0
+
     def __sub__(self, other: WeightChange) -> WeightChange:
         return self._join(other, torch.sub)
 
     def __mul__(self, scale: float) -> WeightChange:
-        if not _is_number(scale):
+        if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
             return NotImplemented
+        _check_scale(scale)
         return self._map(lambda tensor: tensor * float(scale))
 
     __rmul__ = __mul__
 
     def __truediv__(self, scale: float) -> WeightChange:
-        if not _is_number(scale):
+        if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
             return NotImplemented
         if scale == 0:
             raise ValueError("a weight change cannot be divided by zero; multiply by the scale that is meant")
+        _check_scale(scale)
         return self._map(lambda tensor: tensor / float(scale))
 
     @property
@@ -114,7 +120,7 @@ class WeightChange:
         drawn = {}
         for name, tensor in self.tensors.items():
             generator = make_generator(seed, "random weight change", name)
-            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
+            noise = torch.randn(tensor.shape, generator=generator, dtype=torch.float64, device="cpu").to(tensor)
             drawn[name] = noise * (torch.linalg.vector_norm(tensor) / torch.linalg.vector_norm(noise))
         return WeightChange(drawn)
 
@@ -127,7 +133,7 @@ class WeightChange:
         file = Path(file)
         if file.exists():
             raise FileExistsError(f"{file} exists; remove it, or name another file")
-        write_safetensors(file, self.tensors, {"format": WEIGHT_CHANGE})
+        write_safetensors(file, self.tensors, {"format": WEIGHT_CHANGE, "names": list(self.tensors)})
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> WeightChange:
         return WeightChange({name: change(tensor) for name, tensor in self.tensors.items()})
@@ -190,16 +196,17 @@ def with_change(model: nn.Module, change: WeightChange, scale: float = 1.0) -> n
 
     Raises:
         ValueError: names or shapes of the change are not those of the parameters (all are listed), the scale is not
-            finite, or the network carries low-rank adapters.
+            finite, a weight overflows its type, or the network carries low-rank adapters.
     """
     check_is("change", change, WeightChange, "; pass weight_change(base, tuned)")
-    if not _is_number(scale):
-        raise ValueError(f"scale must be a finite number, what the change is multiplied by, got {scale!r}")
+    _check_scale(scale)
     _refuse_adapters("model", model)
     theta = parameters_of(model)
     _refuse_complex("model", theta)
     _check_same_space("parameters of the model and of the change", theta, change.tensors)
-    return with_parameters(model, {name: _add(p, change.tensors[name], float(scale)) for name, p in theta.items()})
+    return with_parameters(
+        model, {name: _add(name, p, change.tensors[name], float(scale)) for name, p in theta.items()}
+    )
 
 
 def load_weight_change(file: str | Path) -> WeightChange:
@@ -211,13 +218,14 @@ def load_weight_change(file: str | Path) -> WeightChange:
     """
     file = Path(file)
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; give a file that WeightChange.save wrote")
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{file} {what}; give a file that WeightChange.save wrote")
     tensors, note = read_with_note(file)
     if note.get("format") != WEIGHT_CHANGE:
         raise UnusableFileError(
             f"{file} holds no weight change but other tensors; give a file that WeightChange.save wrote"
         )
-    return WeightChange(tensors)
+    return WeightChange({name: tensors[name] for name in note.get("names", tensors)})
 
 
 def _check_same_space(what: str, expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
@@ -232,11 +240,17 @@ def _check_same_space(what: str, expected: Mapping[str, Tensor], got: Mapping[st
         raise ValueError(f"{what} have different shapes: {', '.join(differ)}; take both of one architecture")
 
 
-def _add(parameter: Tensor, change: Tensor, scale: float) -> Tensor:
+def _add(name: str, parameter: Tensor, change: Tensor, scale: float) -> Tensor:
     if scale == 0:
         return parameter
     change = change.to(parameter.device)
-    return (parameter.to(change.dtype) + scale * change).to(parameter.dtype)
+    moved = (parameter.to(change.dtype) + scale * change).to(parameter.dtype)
+    if bool((parameter.isfinite() & ~moved.isfinite()).any()):
+        kind = str(parameter.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"{name} overflows {kind} at scale {scale:g}; take a smaller scale, or a model in a wider type"
+        )
+    return moved
 
 
 def _widen(tensor: Tensor) -> Tensor:
@@ -244,8 +258,10 @@ def _widen(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.dtype in HALF or tensor.device.type == "mps" else torch.float64)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+def _check_scale(scale: object) -> None:
+    """Raise unless it is a finite number."""
+    if not isinstance(scale, numbers.Real) or isinstance(scale, bool) or not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number, what the change is multiplied by, got {scale!r}")
 
 
 def _refuse_complex(name: str, params: Params) -> None:
