@@ -54,6 +54,7 @@ def test_claims_are_the_paired_differences_of_the_rows() -> None:
     assert removes.excess == pytest.approx(0.5 - 0.8) and removes.standing == "refuted"
     assert keeps.excess == pytest.approx(0.95 - 0.9) and found.verdict == "lowers"
     assert "target falls and kept keeps 90 % of the base's" in found.header().why
+    assert "; that it loses 50 % or more of what it has is refuted" in found.header().why
 
 
 def test_nothing_keeps_but_the_base() -> None:

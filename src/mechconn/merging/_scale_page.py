@@ -102,7 +102,7 @@ def _make_claims_section(found: ScaleSearch) -> Section:
         "claim",
         "on the rows that judge",
         Cell("excess", title="the mean that is positive where the claim holds, with its 95 % interval"),
-        Cell("refuted below", title="the upper bound that refutes the claim where it lies below 0, or the margin"),
+        Cell("upper bound", title="the upper bound that refutes the claim where it lies below 0, or the margin"),
     )
     level = "about 5 % (Student's t)" if is_approximate(found) else "5 % at most"
     note = (

@@ -77,7 +77,16 @@ def write_reason(found: ScaleSearch) -> str:
         opened = [claim for claim in found.claims if claim.standing == "open" and claim.needed]
         return "not settled: " + join_words([describe_claim(found, claim) for claim in opened])
     shown = [describe_claim(found, own) for own in found.claims if own.standing == "shown" and own.claim != "stays"]
-    return f"{join_words(shown)}, on rows that did not choose the scale"
+    return f"{join_words(shown)}, on rows that did not choose the scale{_tell_removal(found)}"
+
+
+def _tell_removal(found: ScaleSearch) -> str:
+    """Of a target that is lowered, whether it is refuted or open that enough of it goes."""
+    claim = next((claim for claim in found.claims if claim.claim == "removes"), None)
+    if found.verdict != "lowers" or claim is None:
+        return ""
+    what = f"that it loses {name_share(found)} of what it has{_write_floor(found)}"
+    return f"; {what} is {'refuted' if claim.standing == 'refuted' else 'not settled'}"
 
 
 def explain_zero(found: ScaleSearch) -> str:
