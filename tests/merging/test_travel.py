@@ -93,13 +93,13 @@ def plant_of(count: int, *right: int) -> tuple[Tensor, Tensor]:
 def test_verdicts_are_wrong_no_more_often_than_stated() -> None:
     """Two effects, one that goes the whole way and one that goes just less than least; then one just more than kept.
 
-    "travels" is wrong in the first, "does not travel" in the second, with 5 % at most; 2 sigma of 60 runs are 6 %.
+    "travels" is wrong in the first, "does not travel" in the second, with 5 % at most; 2 sigma of 30 runs are 8 %.
     """
-    draw, runs = torch.Generator().manual_seed(0), 60
+    draw, runs = torch.Generator().manual_seed(0), 30
 
     def sample(before: float, moved: float, tuned: float) -> tuple[Tensor, Tensor]:
-        right = torch.rand(300, 3, generator=draw) < torch.tensor([before, moved, tuned])
-        return torch.cat([(~right).double(), (~right[:, :1]).double()], 1), torch.zeros(300, dtype=torch.int64)
+        right = torch.rand(150, 3, generator=draw) < torch.tensor([before, moved, tuned])
+        return torch.cat([(~right).double(), (~right[:, :1]).double()], 1), torch.zeros(150, dtype=torch.int64)
 
     wrong = {"travels": 0, "does not travel": 0}
     for _ in range(runs):
@@ -109,7 +109,7 @@ def test_verdicts_are_wrong_no_more_often_than_stated() -> None:
         level["no_cue"] = sample(0.9, 0.851, 0.9)
         above = judge_splits(**level, rand_cue=sample(0.3, 0.601, 0.9), rand_image=sample(0.3, 0.601, 0.9))
         wrong["does not travel"] += above.verdict == "does not travel"
-    assert max(wrong.values()) <= (0.05 + 0.06) * runs
+    assert max(wrong.values()) <= (0.05 + 0.08) * runs
 
 
 def test_statistics_alone_go_no_way() -> None:
