@@ -350,3 +350,24 @@ def test_the_base_is_held_once(verb: str) -> None:
         "map": lambda: mc.mechanism_map({"a": a, "b": b}, suite, ts=3),
     }
     assert peak(verbs[verb]) / size < 0.3
+
+
+def test_changes_of_weights_and_anchors_refuse_adapters_by_name_and_take_them_merged() -> None:
+    base = make_base()
+    adapted, plain = adapt(base, 1), copy.deepcopy(base)
+    change = mc.weight_change(base, adapt(base, 2).merge_and_unload())
+    refused: list[tuple[str, Callable[[], object]]] = [
+        ("base", lambda: mc.weight_change(adapted, plain)),
+        ("tuned", lambda: mc.weight_change(plain, adapted)),
+        ("model", lambda: mc.with_change(adapted, change)),
+        ("onto", lambda: mc.transplant(change, plain, adapted, None)),
+        ("anchor 1", lambda: mc.ConnectedFineTuning(anchors=[adapted])),
+    ]
+    for name, call in refused:
+        with pytest.raises(
+            ValueError, match=rf"{name} carries low-rank adapters, .*; merge them first \(model\.merge_"
+        ):
+            call()
+    merged = copy.deepcopy(adapted).merge_and_unload()
+    assert mc.transplant(change, plain, merged, None).change.norm == pytest.approx(change.norm)
+    assert len(mc.ConnectedFineTuning(anchors=[merged]).anchors) == 1

@@ -21,6 +21,7 @@ from mechconn.network import (
     find_statistics_layers,
     parameters_of,
     point_of,
+    refuse_adapters,
     resolve_norm,
     unwrap_module,
     with_change,
@@ -219,6 +220,8 @@ def transplant(
     """
     compute = resolve_compute(compute, device, progress)
     base, onto = unwrap_module(base, "base"), unwrap_module(onto, "onto")
+    refuse_adapters("base", base)
+    refuse_adapters("onto", onto)
     check_change(change, base, scale)
     policy = resolve_norm(norm, Network(onto, compute))
     move = find_move(base, onto, matching, symmetry, ignore, seed, compute)

@@ -176,7 +176,7 @@ def weight_change(base: nn.Module, tuned: nn.Module, *, ignore: Sequence[str] = 
     """
     for name, model in (("base", base), ("tuned", tuned)):
         check_is(name, model, nn.Module)
-        _refuse_adapters(name, model)
+        refuse_adapters(name, model)
     start, end = as_points(("base", "tuned"), (base, tuned), ignore)
     _refuse_complex("base", start.params)
     return WeightChange({name: _widen(end.params[name].to(p.device)) - _widen(p) for name, p in start.params.items()})
@@ -200,7 +200,7 @@ def with_change(model: nn.Module, change: WeightChange, scale: float = 1.0) -> n
     """
     check_is("change", change, WeightChange, "; pass weight_change(base, tuned)")
     _check_scale(scale)
-    _refuse_adapters("model", model)
+    refuse_adapters("model", model)
     theta = parameters_of(model)
     _refuse_complex("model", theta)
     _check_same_space("parameters of the model and of the change", theta, change.tensors)
@@ -272,7 +272,8 @@ def _refuse_complex(name: str, params: Params) -> None:
         )
 
 
-def _refuse_adapters(name: str, model: nn.Module) -> None:
+def refuse_adapters(name: str, model: nn.Module) -> None:
+    """Raise ValueError where a network carries low-rank adapters, whose factors do not add up as weights do."""
     if has_adapters(unwrap_module(model, name)):
         raise ValueError(
             f"{name} carries low-rank adapters, and a sum of factors is no sum of updates; merge them first "

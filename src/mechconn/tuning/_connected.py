@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mechconn.core import Data, DescribedSetting, Params, check_choice, check_positive, hash_content
 from mechconn.descent import Batch, Descent, Objective, Problem, TrainingStep, compute_clean_loss
-from mechconn.network import explain_differences, parameters_of, say_not_one_module
+from mechconn.network import explain_differences, parameters_of, refuse_adapters, say_not_one_module
 from mechconn.tuning._path_to_anchor import PathSampling, compute_path_loss, draw_path_t
 
 
@@ -47,7 +47,7 @@ def _read_anchors(given: Any) -> tuple[Anchor, ...]:
 
     Raises:
         TypeError: no list.
-        ValueError: something in the list is no network, or one holds NaN or infinity.
+        ValueError: something in the list is no network, or one holds NaN or infinity, or carries low-rank adapters.
     """
     if not isinstance(given, list | tuple):
         raise TypeError(f"anchors must be a list of networks, got {type(given).__name__}; write anchors=[model]")
@@ -60,6 +60,7 @@ def _read_anchors(given: Any) -> tuple[Anchor, ...]:
 
 
 def _make_anchor(number: int, model: nn.Module) -> Anchor:
+    refuse_adapters(f"anchor {number}", model)
     params = parameters_of(model)
     if wrong := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
         raise ValueError(
