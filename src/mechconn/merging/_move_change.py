@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from mechconn.alignment import Alignment, AlignmentMethod, ManyAlignments, align
 from mechconn.core import Compute, Data, check_is, check_same_keys, check_same_shapes
+from mechconn.merging._changes import check_scale
 from mechconn.network import WeightChange, are_equal, as_points, parameters_of
 from mechconn.symmetry import Element, Symmetry, list_groups, list_still_tensors
 
@@ -83,8 +83,7 @@ def check_change(change: WeightChange, base: nn.Module, scale: float) -> None:
     what, own = "the parameters of base and of the change", parameters_of(base)
     check_same_keys(what, own, change.tensors)
     check_same_shapes(what, own, {name: tensor.to(own[name].dtype) for name, tensor in change.tensors.items()})
-    if isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, what the change is multiplied by, got {scale!r}")
+    check_scale(scale)
 
 
 def find_move(
