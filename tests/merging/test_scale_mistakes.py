@@ -95,12 +95,12 @@ def test_scales_are_any_real_numbers() -> None:
 
 
 def test_a_scale_that_breaks_the_network_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    """At 1e38 times a change of 1e30 outputs are not finite, of the change or of the random ones."""
+    """At 1e38 times a change of 1e30 weights are not finite, of the change or of the random ones."""
     found = search(SUITE, 1e30 * CUE, scales=(1.0, 1e38), draws=2, lower=None, higher="target", keep=[])
     assert found.scales == (0.0, 1.0) and len(found.curves["kept"].random) == 2 and len(found.kept) == 2
-    assert any("scale 1e+38 is left out of the grid: " in note and "NaN" in note for note in found.notes)
+    assert any("scale 1e+38 is left out of the grid: " in note and "overflows float32" in note for note in found.notes)
     assert found.settings["scales"] == [0.0, 1.0, 1e38] and "left out of the grid" in caplog.text
-    with pytest.raises(ValueError, match=r"no scale but 0 can be evaluated; take smaller scales= \(.*NaN"):
+    with pytest.raises(ValueError, match=r"no scale but 0 can be evaluated; take smaller scales= \(.*overflows"):
         search(SUITE, 1e30 * CUE, scales=(1e38,))
 
 

@@ -330,5 +330,10 @@ def test_one_line_says_what_is_wrong() -> None:
         mc.transplant(change, base, onto, None, symmetry)
     with pytest.raises(ValueError, match="onto and base"):
         mc.transplant(change, base, build(lambda: nn.Linear(2, 2), 1), mc.WeightMatching(), symmetry)
-    with pytest.raises(ValueError, match=r"infinite|finite"):
+    broken = copy.deepcopy(onto)
+    with torch.no_grad():
+        next(broken.parameters()).view(-1)[0] = torch.inf
+    with pytest.raises(ValueError, match=r"onto holds NaN or infinity in 0\.weight; take an earlier checkpoint"):
+        mc.transplant(change, base, broken, None)
+    with pytest.raises(ValueError, match=r"overflows float64 at scale 1e\+308; take a smaller scale"):
         mc.transplant(1e6 * change, base, onto, None, scale=1e308)

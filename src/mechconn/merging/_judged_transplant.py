@@ -11,10 +11,10 @@ from mechconn.merging._transplant import Transplant
 from mechconn.merging._transplant_page import (
     describe_controls,
     draw_shares,
-    explain_verdict,
     list_judged_rows,
     make_judged_sections,
     write_answer,
+    write_why,
 )
 from mechconn.merging._travelled import (
     KeptLevel,
@@ -92,7 +92,7 @@ class JudgedTransplant(Result, kind="judged_transplant"):
 
     def header(self) -> Header:
         """The answer, the question and the verdict."""
-        return Header(self.headline, "Does the fix travel?", self.verdict, explain_verdict(self))
+        return Header(self.headline, "Does the fix travel?", self.verdict, write_why(self))
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per network and intervention: how far its effect was moved, with the share and its interval."""

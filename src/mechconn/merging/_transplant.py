@@ -265,11 +265,8 @@ def add_change(
 ) -> nn.Module:
     """The network at theta + scale tau with the statistics that a policy gives it, in evaluation mode."""
     params = parameters_of(with_change(onto, change, scale))
-    if infinite := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
-        raise ValueError(
-            f"scale {scale:g} makes weights infinite, or they were so: {', '.join(infinite[:3])}; take finite weights "
-            "and a smaller scale"
-        )
+    if broken := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
+        raise ValueError(f"onto holds NaN or infinity in {', '.join(broken[:3])}; take an earlier checkpoint")
     spot = Spot(lambda: {name: tensor.clone() for name, tensor in params.items()}, [point_of(onto)], None, [1.0])
     return model_at(onto, spot, 0.5, norm=norm, seed=seed, compute=compute.without_progress())
 

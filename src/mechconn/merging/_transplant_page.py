@@ -88,7 +88,7 @@ def _list_doubts(found: JudgedTransplant) -> Iterator[str]:
         yield f"By relearning, {' and '.join(said)}."
 
 
-def explain_verdict(found: JudgedTransplant) -> str:
+def write_why(found: JudgedTransplant) -> str:
     """What the verdict rests on."""
     reason = found.reasons["transplanted"]
     if reason.verdict == "travels":
