@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 import mechconn as mc
@@ -36,6 +37,15 @@ from advice import (
 )
 from operations import METHODS
 from zoo import build, mlp, norm_mlp, rows
+
+
+def broken() -> nn.Module:
+    """A network with a weight that is NaN."""
+    model = build(mlp)
+    with torch.no_grad():
+        model.get_parameter("0.bias")[0] = torch.nan
+    return model
+
 
 METHODS_ADVICE: dict[str, Advice] = {
     "NO_PATH": Advice(
@@ -124,6 +134,21 @@ METHODS_ADVICE: dict[str, Advice] = {
         lambda: tune(build(Twin), mc.LatentAdversarial(epochs=1, layer="unused")),
         "name another layer",
         (lambda: tune(build(Twin), mc.LatentAdversarial(epochs=1, layer="left")),),
+    ),
+    "ANCHORS_ARE_NO_LIST": Advice(
+        lambda: mc.ConnectedFineTuning(anchors=build(mlp)),  # pyright: ignore[reportArgumentType]
+        "write anchors=[model]",
+        (lambda: mc.ConnectedFineTuning(anchors=[build(mlp)]),),
+    ),
+    "ANCHOR_IS_NO_NETWORK": Advice(
+        lambda: mc.ConnectedFineTuning(anchors=["a.safetensors"]),  # pyright: ignore[reportArgumentType]
+        "pass ConnectedFineTuning(anchors=[model]) in Python",
+        (lambda: mc.ConnectedFineTuning(anchors=[build(mlp)]),),
+    ),
+    "ANCHOR_IS_NOT_FINITE": Advice(
+        lambda: mc.ConnectedFineTuning(anchors=[build(mlp), broken()]),
+        "leave it out, or take an earlier checkpoint",
+        (lambda: mc.ConnectedFineTuning(anchors=[build(mlp)]),),
     ),
     "NO_PERTURBATION": Advice(
         lambda: mc.ShrinkAndPerturb(shrink=0.0, noise=0.0),
