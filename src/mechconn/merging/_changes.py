@@ -31,17 +31,6 @@ def check_density(value: float) -> float:
     return float(value)
 
 
-def check_scale(value: float) -> float:
-    """`value` as a finite float.
-
-    Raises:
-        ValueError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-        raise ValueError(f"scale must be a finite number, what the changes are multiplied by, got {value!r}")
-    return float(value)
-
-
 def check_weights(weights: Mapping[str, float] | None, *, negative: bool = False) -> None:
     """Raise unless parents' weights are finite numbers that do not sum to zero.
 

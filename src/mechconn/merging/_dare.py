@@ -15,7 +15,6 @@ from mechconn.merging._changes import (
     add_changes,
     add_to_base,
     check_density,
-    check_scale,
     check_weights,
     combine_agreeing,
     elect_signs,
@@ -24,6 +23,7 @@ from mechconn.merging._changes import (
     share_weights,
 )
 from mechconn.merging._merge_method import TensorMerge
+from mechconn.network import check_change_scale
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class DARE(TensorMerge, name="dare"):
 
     def __post_init__(self) -> None:
         check_density(self.density)
-        check_scale(self.scale)
+        check_change_scale(self.scale)
         check_choice("signs", self.signs, ("all", "elected"))
         check_choice("rescale", self.rescale, ("density", "l1", "none"))
         check_choice("tie", self.tie, ("none", "positive"))

@@ -39,12 +39,13 @@ from mechconn.mechanisms import (
     measure_outcome,
     prepare_relearning,
 )
+from mechconn.merging._add_change import add_change
 from mechconn.merging._judged_transplant import JudgedTransplant
 from mechconn.merging._merge_mechanisms import judge_together
 from mechconn.merging._merge_parents import name_network
 from mechconn.merging._merge_rows import list_shared
 from mechconn.merging._merge_verdict import Better, check_tolerance, choose_better
-from mechconn.merging._transplant import Transplant, add_change, are_statistics_of
+from mechconn.merging._transplant import Transplant, are_statistics_of
 from mechconn.merging._travelled import (
     KeptLevel,
     MovedEffect,

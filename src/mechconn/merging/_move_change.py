@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from mechconn.alignment import Alignment, AlignmentMethod, ManyAlignments, align
 from mechconn.core import Compute, Data, check_is, check_same_keys, check_same_shapes
-from mechconn.merging._changes import check_scale
-from mechconn.network import WeightChange, are_equal, as_points, parameters_of
+from mechconn.network import WeightChange, are_equal, as_points, check_change_scale, parameters_of
 from mechconn.symmetry import Element, Symmetry, list_groups, list_still_tensors
 
 Matched: TypeAlias = AlignmentMethod | Alignment | ManyAlignments | None
@@ -83,7 +82,7 @@ def check_change(change: WeightChange, base: nn.Module, scale: float) -> None:
     what, own = "the parameters of base and of the change", parameters_of(base)
     check_same_keys(what, own, change.tensors)
     check_same_shapes(what, own, {name: tensor.to(own[name].dtype) for name, tensor in change.tensors.items()})
-    check_scale(scale)
+    check_change_scale(scale)
 
 
 def find_move(

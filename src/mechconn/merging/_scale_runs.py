@@ -13,6 +13,7 @@ from mechconn.connectivity import Evaluator
 from mechconn.core import Compute, hash_content
 from mechconn.datasets import Suite
 from mechconn.mechanisms import Invariance, ModelOutcome, On, RowValues, measure_outcome, rows_correspond
+from mechconn.merging._add_change import add_change
 from mechconn.merging._merge_mechanisms import judge_together
 from mechconn.merging._merge_parents import name_network
 from mechconn.merging._scale_random import average_draws
@@ -26,12 +27,9 @@ from mechconn.network import (
     check_row_count,
     check_row_order,
     find_statistics_layers,
-    parameters_of,
-    point_of,
     resolve_norm,
     with_change,
 )
-from mechconn.paths import Spot, model_at
 
 WHAT = "evaluating scales"
 
@@ -161,10 +159,7 @@ class ScaleRuns:
 
     def build(self, change: WeightChange, scale: float) -> nn.Module:
         """The network at base + scale change: a new module in evaluation mode with statistics that fit it."""
-        params, here = parameters_of(with_change(self.base, change, scale)), point_of(self.base)
-        spot = Spot(lambda: dict(params), [here], None, [1.0])
-        quiet = self.compute.without_progress()
-        return model_at(self.base, spot, 0.5, norm=self.policy, seed=self.own["seed"], compute=quiet)
+        return add_change(self.base, change, scale, self.policy, self.own["seed"], self.compute)
 
     @property
     def choosing_values(self) -> dict[float, Values]:

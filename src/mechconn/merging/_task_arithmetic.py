@@ -11,13 +11,13 @@ from torch import Tensor
 from mechconn.merging._changes import (
     add_changes,
     add_to_base,
-    check_scale,
     check_weights,
     find_changes,
     keep_uncounted,
     share_weights,
 )
 from mechconn.merging._merge_method import TensorMerge
+from mechconn.network import check_change_scale
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TaskArithmetic(TensorMerge, name="task_arithmetic"):
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        check_scale(self.scale)
+        check_change_scale(self.scale)
         check_weights(self.weights, negative=True)
 
     def merge_tensor(self, name: str, parents: Mapping[str, Tensor], base: Tensor | None, seed: int) -> Tensor:

@@ -15,7 +15,6 @@ from mechconn.merging._changes import (
     Tie,
     add_to_base,
     check_density,
-    check_scale,
     check_weights,
     combine_agreeing,
     elect_signs,
@@ -25,6 +24,7 @@ from mechconn.merging._changes import (
 )
 from mechconn.merging._largest_changes import find_threshold, find_thresholds
 from mechconn.merging._merge_method import NamedTensors, TensorMerge
+from mechconn.network import check_change_scale
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class TIES(TensorMerge, name="ties"):
 
     def __post_init__(self) -> None:
         check_density(self.density)
-        check_scale(self.scale)
+        check_change_scale(self.scale)
         check_weights(self.weights)
         check_choice("trim", self.trim, ("model", "tensor"))
         check_choice("tie", self.tie, ("none", "majority", "positive"))

@@ -12,6 +12,7 @@ from torch import nn
 
 from mechconn.alignment import Alignment, GradientMatching
 from mechconn.core import NOT_SAVED, Compute, Data, Progress, log_warnings, resolve_compute
+from mechconn.merging._add_change import add_change
 from mechconn.merging._move_change import Matched, Move, check_change, find_move
 from mechconn.network import (
     Network,
@@ -19,14 +20,10 @@ from mechconn.network import (
     WeightChange,
     are_equal,
     find_statistics_layers,
-    parameters_of,
-    point_of,
     refuse_adapters,
     resolve_norm,
     unwrap_module,
-    with_change,
 )
-from mechconn.paths import Spot, model_at
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, leave_out
 from mechconn.symmetry import Symmetry
 
@@ -223,6 +220,8 @@ def transplant(
     refuse_adapters("base", base)
     refuse_adapters("onto", onto)
     check_change(change, base, scale)
+    if broken := [name for name, p in onto.named_parameters() if not bool(p.detach().isfinite().all())]:
+        raise ValueError(f"onto holds NaN or infinity in {', '.join(broken[:3])}; take an earlier checkpoint")
     policy = resolve_norm(norm, Network(onto, compute))
     move = find_move(base, onto, matching, symmetry, ignore, seed, compute)
     moved = move.apply(change)
@@ -258,17 +257,6 @@ def transplant(
         given=change,
         matched_on=move.rows,
     )
-
-
-def add_change(
-    onto: nn.Module, change: WeightChange, scale: float, norm: NormPolicy, seed: int, compute: Compute
-) -> nn.Module:
-    """The network at theta + scale tau with the statistics that a policy gives it, in evaluation mode."""
-    params = parameters_of(with_change(onto, change, scale))
-    if broken := [name for name, tensor in params.items() if not bool(tensor.isfinite().all())]:
-        raise ValueError(f"onto holds NaN or infinity in {', '.join(broken[:3])}; take an earlier checkpoint")
-    spot = Spot(lambda: {name: tensor.clone() for name, tensor in params.items()}, [point_of(onto)], None, [1.0])
-    return model_at(onto, spot, 0.5, norm=norm, seed=seed, compute=compute.without_progress())
 
 
 def are_statistics_of(model: nn.Module, onto: nn.Module) -> bool:

@@ -80,6 +80,7 @@ from mechconn.network._repair import Repair as Repair
 from mechconn.network._statistics_buffers import list_statistics as list_statistics
 from mechconn.network._weight_change import WEIGHT_CHANGE as WEIGHT_CHANGE
 from mechconn.network._weight_change import WeightChange as WeightChange
+from mechconn.network._weight_change import check_change_scale as check_change_scale
 from mechconn.network._weight_change import load_weight_change as load_weight_change
 from mechconn.network._weight_change import refuse_adapters as refuse_adapters
 from mechconn.network._weight_change import weight_change as weight_change

@@ -78,7 +78,7 @@ class WeightChange:
     def __mul__(self, scale: float) -> WeightChange:
         if not isinstance(scale, numbers.Real) or isinstance(scale, bool):
             return NotImplemented
-        _check_scale(scale)
+        check_change_scale(scale)
         return self._map(lambda tensor: tensor * float(scale))
 
     __rmul__ = __mul__
@@ -88,7 +88,7 @@ class WeightChange:
             return NotImplemented
         if scale == 0:
             raise ValueError("a weight change cannot be divided by zero; multiply by the scale that is meant")
-        _check_scale(scale)
+        check_change_scale(scale)
         return self._map(lambda tensor: tensor / float(scale))
 
     @property
@@ -199,7 +199,7 @@ def with_change(model: nn.Module, change: WeightChange, scale: float = 1.0) -> n
             finite, a weight overflows its type, or the network carries low-rank adapters.
     """
     check_is("change", change, WeightChange, "; pass weight_change(base, tuned)")
-    _check_scale(scale)
+    check_change_scale(scale)
     refuse_adapters("model", model)
     theta = parameters_of(model)
     _refuse_complex("model", theta)
@@ -258,10 +258,10 @@ def _widen(tensor: Tensor) -> Tensor:
     return tensor.to(torch.float32 if tensor.dtype in HALF or tensor.device.type == "mps" else torch.float64)
 
 
-def _check_scale(scale: object) -> None:
-    """Raise unless it is a finite number."""
+def check_change_scale(scale: object) -> None:
+    """Raise ValueError unless it is a finite number."""
     if not isinstance(scale, numbers.Real) or isinstance(scale, bool) or not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, what the change is multiplied by, got {scale!r}")
+        raise ValueError(f"scale must be a finite number, what the changes are multiplied by, got {scale!r}")
 
 
 def _refuse_complex(name: str, params: Params) -> None:
