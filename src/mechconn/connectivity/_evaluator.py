@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -118,6 +119,13 @@ class Evaluator:
         self._ends: dict[tuple[int, ...], tuple[_Key, Buffers]] = {}
         self._same: dict[int, Point] = {}
         self._held: dict[int, object] = {}  # what identities were taken of
+
+    def on_rows(self, suite: Suite) -> Evaluator:
+        """The same network on a suite of some rows of this one's splits; what is known of ends of paths is shared."""
+        assert self.saved is not None  # one point for all
+        own = copy(self)
+        own.suite, own.clusters, own._known = suite, None, {}
+        return own
 
     @cached_property
     def saved(self) -> Point:

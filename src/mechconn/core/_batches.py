@@ -241,6 +241,11 @@ def _read_batches(name: str, data: Any, taken: ForwardSignature | None) -> Itera
         yield read_batch(f"{name}: batch {number}", batch, taken)
 
 
+def count_batch_rows(name: str, batch: Any, model: nn.Module) -> int:
+    """Rows of one batch of an iterable, as `iterate_batches` reads it."""
+    return len(read_batch(name, batch, ForwardSignature.of(model))[1])
+
+
 def draws_rows(data: Any) -> bool:
     """Whether data are a loader that draws the order of its rows, so that nothing can be matched to them by place."""
     sampler = getattr(getattr(data, "batch_sampler", None), "sampler", getattr(data, "sampler", None))

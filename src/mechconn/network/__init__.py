@@ -34,6 +34,8 @@ from mechconn.network._forward_call import inputs_to_memory_format as inputs_to_
 from mechconn.network._forward_call import make_call_arguments as make_call_arguments
 from mechconn.network._inference import Forward as Forward
 from mechconn.network._inference import Inference as Inference
+from mechconn.network._join_outcomes import join_outcomes as join_outcomes
+from mechconn.network._join_outcomes import take_first_outcomes as take_first_outcomes
 from mechconn.network._metrics import OWN_NAMES as OWN_NAMES
 from mechconn.network._metrics import Metric as Metric
 from mechconn.network._metrics import check_metrics as check_metrics

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,9 @@ class Answers:
         commonest: the accuracy of the best answer that is the same for every row: the share of the commonest class.
         constant: whether the model gave one answer for every row.
         classes: number of classes.
+        shares: of labels or positions, the share of rows that have each label, or of positions of each class, float64
+            [K]; None where rows are classified as wholes.
+        example: likewise what was answered first.
     """
 
     right: Tensor
@@ -61,6 +64,13 @@ class Answers:
     commonest: float
     constant: bool
     classes: int
+    shares: Tensor | None = None
+    example: Tensor | None = None
+
+    def compute_commonest(self, shares: Tensor) -> float:
+        """The accuracy of the best answer that is the same for every row, from `shares`."""
+        best = torch.maximum(shares, 1 - shares).mean() if self.each == "labels" else shares.max()
+        return float(best)
 
 
 @dataclass(frozen=True, eq=False)
@@ -266,15 +276,31 @@ class _AnswerTally:
             return None
         each, classes = self._kind
         values, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
+        bare = Answers(values, each, None, None, None, 0.0, self._constant, classes)
         if each == "rows":
-            counts = torch.bincount(labels.clamp(min=0))
-            constant, commonest = bool((values == values[0]).all()), float(counts.max()) / len(labels)
-            bad = (values == NO_CLASS).nonzero()
-            return Answers(values == labels, each, values, labels, _find_first(bad), commonest, constant, classes)
-        shares = self._shares / len(values)
-        best = torch.maximum(shares, 1 - shares).mean() if each == "labels" else shares.max()
-        bad = torch.cat(self._bad).nonzero()
-        return Answers(values, each, None, None, _find_first(bad), float(best), self._constant, classes)
+            return make_row_answers(values, labels, bare)
+        shares, bad = self._shares / len(values), torch.cat(self._bad).nonzero()
+        return replace(
+            bare,
+            undefined=_find_first(bad),
+            commonest=bare.compute_commonest(shares),
+            shares=shares,
+            example=self._first,
+        )
+
+
+def make_row_answers(predicted: Tensor, labels: Tensor, like: Answers) -> Answers:
+    """The answers on rows that are classified as wholes; of how many classes is as in `like`."""
+    counts = torch.bincount(labels.clamp(min=0))
+    return replace(
+        like,
+        right=predicted == labels,
+        predicted=predicted,
+        labels=labels,
+        undefined=_find_first((predicted == NO_CLASS).nonzero()),
+        commonest=float(counts.max()) / len(labels),
+        constant=bool((predicted == predicted[0]).all()),
+    )
 
 
 def _find_first(rows: Tensor) -> int | None:

@@ -2,6 +2,7 @@
 
 from mechconn.stats._betting import MeanBounds as MeanBounds
 from mechconn.stats._betting import betting_interval as betting_interval
+from mechconn.stats._betting import choose_designs as choose_designs
 from mechconn.stats._clustered import ClusterTotals as ClusterTotals
 from mechconn.stats._clustered import cluster_mean_interval as cluster_mean_interval
 from mechconn.stats._clustered import compute_cluster_moments as compute_cluster_moments

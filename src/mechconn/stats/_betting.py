@@ -13,6 +13,15 @@ The bets are those that would be best for a normal x at the level 0.025, with th
 lambda_t = sqrt(2 log(1 / 0.025) / (n v_{t-1})). The values are taken in an order that is drawn once from a fixed
 stream, since files are often sorted by class.
 
+**At any time.** These bets are designed for n values, and lose where the values stop before or go on after. Values that
+are read one after another, until something is settled, are bet on with the mean of the capitals of several designs,
+
+    K_t(m) = (1 / D) sum_d K_t^(d)(m),        lambda_t = sqrt(2 log(1 / 0.025) / (n_d v_{t-1})),  n_d = 100, 1,000, ...
+
+up to three times less than the number of values that there are. A mean of supermartingales that start at 1 is one, so
+that everything above holds for it, whenever the reading stops and for whatever reason (Ville's inequality is about all
+t at once). The values are then taken in the order given, which must be random.
+
 **Clusters.** Rows may come in clusters (patients, scenes) that are independent draws, while the rows of one depend on
 each other in any way. With n_g rows and mean x_g of cluster g, the mean over rows is theta = E[n x] / E[n]. Let
 w_g = n_g / N for a largest size N that is known before, so that 0 <= w_g <= 1. The capital
@@ -30,6 +39,7 @@ Source: Waudby-Smith & Ramdas, JRSS B 86 (2024), hedged capital with predictable
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -41,6 +51,7 @@ from mechconn.stats._exact import Interval
 
 LARGEST_BET = 0.75
 DESIGN_TAIL = 0.025
+LARGEST_DESIGN = 10**6
 
 
 class MeanBound:
@@ -52,25 +63,30 @@ class MeanBound:
     Attributes:
         low: the least possible value.
         width: high - low.
+        designs: numbers of values that bets are designed for; the capital is the mean of theirs.
     """
 
     def __init__(
-        self, values: Float[np.ndarray, " n"], bounds: Interval, weights: Float[np.ndarray, " n"] | None = None
+        self,
+        values: Float[np.ndarray, " n"],
+        bounds: Interval,
+        weights: Float[np.ndarray, " n"] | None = None,
+        designs: Sequence[int] = (),
     ) -> None:
         self.low, self.width = bounds[0], bounds[1] - bounds[0]
-        order = np.argsort(_draw_fixed_stream(len(values)), kind="stable")
+        order = np.arange(len(values)) if designs else np.argsort(_draw_fixed_stream(len(values)), kind="stable")
+        self.designs = tuple(designs) or (len(values),)
         self._x = np.clip((np.asarray(values, dtype=np.float64) - self.low) / self.width, 0.0, 1.0)[order]
         self._w = np.ones(len(order)) if weights is None else (np.asarray(weights) / np.max(weights))[order]
         self._known: dict[float, float] = {}
 
     @cached_property
-    def _bets(self) -> np.ndarray:
-        """lambda_t before it is cut to c / m, a function of the values before t."""
-        n = len(self._x)
-        t = np.arange(1, n + 1)
+    def _bets(self) -> list[np.ndarray]:
+        """lambda_t of every design before it is cut to c / m, a function of the values before t."""
+        t = np.arange(1, len(self._x) + 1)
         own = (0.5 + np.cumsum(self._w * self._x)) / (np.cumsum(self._w) + 1)
         spread = 0.25 + np.concatenate([[0.0], np.cumsum((self._w * (self._x - own)) ** 2)[:-1]])
-        return np.sqrt(2 * math.log(1 / DESIGN_TAIL) * t / (n * spread))
+        return [np.sqrt(2 * math.log(1 / DESIGN_TAIL) * t / (n * spread)) for n in self.designs]
 
     def log_capital(self, mean: float) -> float:
         """log max_t K_t(m) of the bet that the mean is above `mean`, in the values' own units."""
@@ -80,9 +96,16 @@ class MeanBound:
         if m >= 1:
             return 0.0
         if m not in self._known:
-            bets = self._bets if m == 0 else np.minimum(self._bets, LARGEST_BET / m)
-            self._known[m] = float(max(0.0, np.log1p(bets * self._w * (self._x - m)).cumsum().max()))
+            self._known[m] = float(max(0.0, self._sum_logs(m).max()))
         return self._known[m]
+
+    def _sum_logs(self, m: float) -> np.ndarray:
+        """log K_t(m) at every t."""
+        each = []
+        for full in self._bets:
+            bets = full if m == 0 else np.minimum(full, LARGEST_BET / m)
+            each.append(np.log1p(bets * self._w * (self._x - m)).cumsum())
+        return each[0] if len(each) == 1 else np.logaddexp.reduce(each) - math.log(len(each))
 
     def reaches(self, mean: float, tail: float) -> bool:
         """Whether the lower bound at a tail level lies at or above `mean`."""
@@ -98,19 +121,47 @@ class MeanBound:
 
 
 class MeanBounds:
-    """Both bounds of a mean of values in `bounds`; with `weights`, of clusters of these sizes, as in `MeanBound`."""
+    """Both bounds of a mean of values in `bounds`; with `weights`, of clusters of these sizes, as in `MeanBound`.
+
+    With `designs` (`choose_designs`) they hold at every time while values are read, in the order given.
+
+    Example:
+        >>> first = MeanBounds(np.ones(20), (0.0, 1.0), designs=choose_designs(1000))
+        >>> round(first.interval(0.95)[0], 2)  # twenty of twenty, whenever one looks
+        0.75
+    """
 
     def __init__(
-        self, values: Float[np.ndarray, " n"], bounds: Interval, weights: Float[np.ndarray, " n"] | None = None
+        self,
+        values: Float[np.ndarray, " n"],
+        bounds: Interval,
+        weights: Float[np.ndarray, " n"] | None = None,
+        designs: Sequence[int] = (),
     ) -> None:
         values = np.asarray(values, dtype=np.float64)
-        self.lower = MeanBound(values, bounds, weights)
-        self.upper = MeanBound(-values, (-bounds[1], -bounds[0]), weights)
+        self.lower = MeanBound(values, bounds, weights, designs)
+        self.upper = MeanBound(-values, (-bounds[1], -bounds[0]), weights, designs)
 
     def interval(self, confidence: float) -> Interval:
         """An interval that covers the mean with this probability at least."""
         tail = (1.0 - confidence) / 2.0
         return self.lower.value(tail), -self.upper.value(tail)
+
+
+def choose_designs(values: int | None) -> tuple[int, ...]:
+    """The designs of bets on values that are read one after another: powers of ten below three times their number.
+
+    Args:
+        values: how many there are in all; None where that is not known.
+
+    Example:
+        >>> choose_designs(360), choose_designs(10_000)
+        ((100, 1000), (100, 1000, 10000))
+    """
+    designs = [100]
+    while designs[-1] * 10 < 3 * (LARGEST_DESIGN if values is None else values):
+        designs.append(designs[-1] * 10)
+    return tuple(designs)
 
 
 def betting_interval(values: Float[np.ndarray, " n"], bounds: Interval, confidence: float = 0.95) -> Interval:
