@@ -8,7 +8,7 @@ are read as they come.
 **Looks.** After 64, 96, 144, ... rows, always half as many again, and after all. Where a bound holds at one sample
 size alone, every look may take a share of the level, and the shares add up to one: half of it is for the look at all
 rows, and the looks before share the other half evenly, or where their number is not known in the proportion 1 / (k (k +
-1)). With one look it has all.
+1)). With one look it has all. Where splits are compared within classes there is one look.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from mechconn.core import (
     is_source,
     select_rows,
 )
-from mechconn.datasets import Suite, join_groups
+from mechconn.datasets import Suite, compare_selection, find_selection, join_groups
 from mechconn.network import Outcomes, join_outcomes
 
 Until: TypeAlias = Literal["end", "settled"]
 """Whether all rows are read, or as many as settle every verdict."""
 FIRST_LOOK, GROWTH = 64, 1.5
+UNKNOWN_LOOKS = 25
 FINAL_SHARE = 0.5
 """Share of the level for the look at all rows."""
 
@@ -87,12 +88,24 @@ class RowReader:
             if numbers is not None:
                 together = numbers if together is None else join_groups(together, numbers)
         self._orders |= dict.fromkeys(splits, order := draw_order(rows, together, seed))
-        ends = list_looks(rows)
+        ends = [rows] if self._compares_within() else list_looks(rows)
         if together is not None:  # to the end of the cluster
             groups = together[order]
             last = torch.cat([groups[1:] != groups[:-1], torch.tensor([True])]).nonzero().flatten() + 1
             ends = sorted({int(last[torch.searchsorted(last, end)]) for end in ends})
         self._ends |= dict.fromkeys(splits, ends)
+
+    def _compares_within(self) -> bool:
+        """Whether some split is compared with the reference within classes, which has bounds of all rows alone."""
+        suite, found = self.evaluator.suite, [find_selection(data) for data in self.evaluator.suite.values()]
+        known = [compare_selection(find_selection(suite[suite.reference]), own) for own in found]
+        return any(own is not None and own.within_classes for own in known)
+
+    @property
+    def looks(self) -> int:
+        """How many looks there are at most, where that is known; else so many as a million rows take."""
+        known = [len(ends) for ends in self._ends.values()]
+        return max([*known, *([UNKNOWN_LOOKS] if None in self.totals.values() else [])])
 
     def rows_at(self, split: str, look: int) -> int | None:
         """How many rows of a split have been read after a look, 0 the first; None of batches, which are counted then."""

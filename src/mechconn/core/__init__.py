@@ -7,8 +7,8 @@ from mechconn.core._atomic import remove_drafts as remove_drafts
 from mechconn.core._atomic import sync_folder as sync_folder
 from mechconn.core._atomic import write_atomically as write_atomically
 from mechconn.core._atomic import write_folder as write_folder
-from mechconn.core._batches import count_batches as count_batches
 from mechconn.core._batches import count_batch_rows as count_batch_rows
+from mechconn.core._batches import count_batches as count_batches
 from mechconn.core._batches import draws_rows as draws_rows
 from mechconn.core._batches import find_generators as find_generators
 from mechconn.core._batches import iterate_batches as iterate_batches

@@ -24,6 +24,7 @@ from mechconn.mechanisms._discrepancy import OutputDiscrepancy as OutputDiscrepa
 from mechconn.mechanisms._discrepancy import output_discrepancy as output_discrepancy
 from mechconn.mechanisms._dose_response import Dose as Dose
 from mechconn.mechanisms._dose_response import DoseResponse as DoseResponse
+from mechconn.mechanisms._effect_evidence import collect_evidence as collect_evidence
 from mechconn.mechanisms._effects import Change as Change
 from mechconn.mechanisms._effects import Effect as Effect
 from mechconn.mechanisms._effects import Invariance as Invariance
@@ -56,8 +57,6 @@ from mechconn.mechanisms._map_pairs import WalkedLine as WalkedLine
 from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import check_questions as check_questions
-from mechconn.mechanisms._measure import collect_evidence as collect_evidence
-from mechconn.mechanisms._measure import compute_difference as compute_difference
 from mechconn.mechanisms._measure import make_invariance as make_invariance
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
 from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
@@ -95,4 +94,5 @@ from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
+from mechconn.mechanisms._row_means import compute_difference as compute_difference
 from mechconn.mechanisms._training_runs import combine_training_runs as combine_training_runs

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from mechconn.connectivity import Evaluator
+from mechconn.connectivity import Evaluator, Until
 from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
 from mechconn.datasets import (
     Clusters,
@@ -32,7 +32,14 @@ from mechconn.mechanisms._difference_evidence import (
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, join_clusters, measure_outcome
+from mechconn.mechanisms._outcomes import (
+    ModelOutcome,
+    SplitOutcome,
+    join_clusters,
+    match_outcomes,
+    match_rows,
+    measure_outcome,
+)
 from mechconn.mechanisms._over_clusters import (
     RowValues,
     make_evidence_over_clusters,
@@ -40,6 +47,7 @@ from mechconn.mechanisms._over_clusters import (
 )
 from mechconn.mechanisms._reduction import compute_reductions, mirror_outcome, mix_outcomes
 from mechconn.mechanisms._training_runs import combine_training_runs, list_effects
+from mechconn.mechanisms._until_settled import ModelReading, settle_each
 from mechconn.mechanisms._within_classes import compare_within
 from mechconn.network import Metric, check_adapters_apart, check_metrics, check_row_count, check_row_order
 from mechconn.stats import Interval, bound_count_difference
@@ -58,6 +66,7 @@ def compare_mechanisms(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
+    until: Until = "end",
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -85,13 +94,15 @@ def compare_mechanisms(
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`.
-        seed: of layers and loaders that draw from global generators.
+        until: "end" reads all rows, "settled" as many as settle every verdict on both models; see `measure_invariance`.
+            Of one model a side. Differences between the two are then of the rows that were read of both.
+        seed: of layers and loaders that draw from global generators, and of the order of rows.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where each model is.
-        progress: short for `Compute(progress=...)`; counts passes over a split.
+        progress: short for `Compute(progress=...)`; counts passes over a split, or looks.
 
     Raises:
-        ValueError: one model against several, a suite without interventions, rows in another order for the second
+        ValueError: one model against several, several until="settled", a suite without interventions, rows in another order for the second
             model, adapters of both in the same layers, or as in `measure_invariance`.
 
     Example:
@@ -109,7 +120,7 @@ def compare_mechanisms(
     Source: Lubana et al. 2023, definition of mechanistic similarity.
     """
     compute = resolve_compute(compute, device, progress)
-    check_questions(suite, margin, on, check_metrics(metrics))
+    check_questions(suite, margin, on, check_metrics(metrics), until)
     check_interventions("a comparison of mechanisms", suite.interventions)
     sides = [_list_models(model_a), _list_models(model_b)]
     counts = [len(side) for side in sides]
@@ -117,6 +128,11 @@ def compare_mechanisms(
         raise ValueError(
             f"got {counts[0]} of model_a and {counts[1]} of model_b; pass one model a side (judged over samples), "
             "or two or more training runs a side (judged over runs)"
+        )
+    if until == "settled" and max(counts) > 1:
+        raise ValueError(
+            f"until='settled' is for one model a side, got {counts[0]} and {counts[1]}: over training runs their spread "
+            "decides, not the number of rows; use until='end'"
         )
     check_adapters_apart([model for side in sides for model in side if isinstance(model, nn.Module)])
     every = zip("AB", sides, strict=True)
@@ -127,7 +143,24 @@ def compare_mechanisms(
         [lambda model=model: Evaluator(*represent_on_suite(model, suite), **run) for model in models]
         for models in sides
     )
+    if until == "settled":
+        return compare_settled(read_pair(a[0](), b[0](), margin, on), suite, margin, on)
     return compare_evaluated(a, b, margin, on)
+
+
+def read_pair(a: Evaluator, b: Evaluator, margin: float, on: On) -> tuple[ModelReading, ModelReading]:
+    """Both models on the rows that settle every verdict on them."""
+    first, second = ModelReading(a, on), ModelReading(b, on)
+    settle_each({"A": first, "B": second}, margin, on, "comparing mechanisms")
+    return first, second
+
+
+def compare_settled(read: tuple[ModelReading, ModelReading], suite: Suite, margin: float, on: On) -> Comparison:
+    """`compare_evaluated` of two models on the rows that have been read."""
+    first, second = (reading.outcome for reading in read)
+    of_a, of_b = (make_invariance(own, r.suite, margin, on) for own, r in zip((first, second), read, strict=True))
+    apart = compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
+    return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)))
 
 
 def compare_evaluated(
@@ -246,12 +279,23 @@ def compare_over_samples(
     Raises:
         ValueError: the rows of some split came in another order for the second model.
     """
+    a, b = match_outcomes(a, b)
     for name in a.splits:
         check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
-    before, bounds = (a.splits[suite.reference], b.splits[suite.reference]), a.bounds_on(on)
-    others = [name for name in a.splits if name != suite.reference]
-    return {name: compare_effects(before, (a.splits[name], b.splits[name]), on, bounds, confidence) for name in others}
+    bounds, others = a.bounds_on(on), [name for name in a.splits if name != suite.reference]
+    return {
+        name: compare_effects(*_pair_sides(a, b, suite, name), on, bounds, a.adjust(name, confidence))
+        for name in others
+    }
+
+
+def _pair_sides(
+    a: ModelOutcome, b: ModelOutcome, suite: Suite, name: str
+) -> tuple[tuple[SplitOutcome, SplitOutcome], tuple[SplitOutcome, SplitOutcome]]:
+    """(the reference on A and B, a split on A and B), on the rows that were read of all."""
+    of_a, of_b = (match_rows(own.splits[suite.reference], own.splits[name]) for own in (a, b))
+    return (of_a[0], of_b[0]), (of_a[1], of_b[1])
 
 
 def compare_with_mixture(
@@ -284,9 +328,9 @@ def compare_with_mixture(
 
 def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, name: str) -> Interval:
     """The interval of the sum of the effects of one split on A and on B: B's less that on A mirrored."""
-    bounds = a.bounds_on(on)
-    before, after = ((mirror_outcome(a.splits[s], on, bounds), b.splits[s]) for s in (suite.reference, name))
-    return compare_effects(before, after, on, bounds).interval
+    bounds, (a, b) = a.bounds_on(on), match_outcomes(a, b)
+    before, after = ((mirror_outcome(own, on, bounds), other) for own, other in _pair_sides(a, b, suite, name))
+    return compare_effects(before, after, on, bounds, a.adjust(name, CONFIDENCE)).interval
 
 
 def compare_effects(

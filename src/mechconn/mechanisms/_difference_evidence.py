@@ -132,19 +132,23 @@ def make_loss_evidence(before: Float[Tensor, " n"], after: Float[Tensor, " m"], 
 
 
 def make_bounded_evidence(
-    before: Float[Tensor, " n"], after: Float[Tensor, " m"], paired: bool, bounds: Interval
+    before: Float[Tensor, " n"],
+    after: Float[Tensor, " m"],
+    paired: bool,
+    bounds: Interval,
+    designs: Sequence[int] = (),
 ) -> DifferenceEvidence:
     """The difference in the mean of values in [low, high] between two splits, for every distribution of them (betting).
 
     Where rows correspond the mean is that of differences within rows, which lie in [low - high, high - low]; else each
-    split has bounds of its own, at half the tail level.
+    split has bounds of its own, at half the tail level. With `designs` the bounds hold whenever reading stops.
     """
     reach = bounds[1] - bounds[0]
     effect = float(after.double().mean() - before.double().mean())
     if paired:
-        moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach))
+        moved = MeanBounds((after.double() - before.double()).numpy(), (-reach, reach), designs=designs)
         return make_betting_evidence(effect, len(after), moved)
-    here, there = (MeanBounds(values.double().numpy(), bounds) for values in (before, after))
+    here, there = (MeanBounds(values.double().numpy(), bounds, designs=designs) for values in (before, after))
     return make_betting_evidence(effect, len(after), (here, there))
 
 
@@ -177,6 +181,26 @@ def make_betting_evidence(
         return (low if sign > 0 else -high) >= threshold
 
     return DifferenceEvidence(effect, units, within, reaches)
+
+
+def spend_level(parts: Sequence[tuple[DifferenceEvidence, float]]) -> DifferenceEvidence:
+    """Evidence of one difference from several bounds, each at its share of the tail level; see `_until_settled`.
+
+    Either bound is the best of theirs. It errs only where one of them does: with the sum of their levels at most.
+    """
+    if len(parts) == 1 and parts[0][1] == 1.0:
+        return parts[0][0]
+    first = parts[0][0]
+
+    def bounds(confidence: float, n: float) -> Interval:
+        found = [evidence.bounds(1.0 - (1.0 - confidence) * share, n) for evidence, share in parts]
+        low, high = max(low for low, _ in found), min(high for _, high in found)
+        return min(low, high), max(low, high)  # they cross only where one of them errs
+
+    def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
+        return any(evidence.reaches(sign, share * tail, threshold, n) for evidence, share in parts)
+
+    return DifferenceEvidence(first.effect, first.units, bounds, reaches)
 
 
 def make_evidence_over_runs(effects: Sequence[float], rows: int) -> DifferenceEvidence:

@@ -139,6 +139,8 @@ class Invariance(Result, Mapping[str, Effect], kind="invariance"):
         compute: how it was computed: device, number type of the layers, batch size; see `Compute`.
         clusters: split -> number of clusters that its rows are in; empty where rows are independent.
         loss_unit: what the loss is in.
+        available: where rows were read until the verdicts were settled: split -> how many there are, None where that is
+            not known; `samples` are those that were read. Empty where all were read.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("confidence", "invariant_to", "sensitive_to")
@@ -163,6 +165,7 @@ class Invariance(Result, Mapping[str, Effect], kind="invariance"):
     compute: Mapping[str, Any] = field(default_factory=dict)
     clusters: Mapping[str, int] = field(default_factory=dict)
     loss_unit: str = NATS
+    available: Mapping[str, int | None] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Effect:
         return self.effects[name]

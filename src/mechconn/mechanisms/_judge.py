@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence
@@ -92,6 +93,21 @@ def judge_family(family: Mapping[str, DifferenceEvidence], margin: float) -> dic
     return results
 
 
+def list_open(family: Mapping[str, DifferenceEvidence], margin: float) -> list[str]:
+    """The interventions of a family on which `judge_family` gives no verdict, without its p-values."""
+    lower = {name: _OneSidedBound(evidence, +1, margin) for name, evidence in family.items()}
+    upper = {name: _OneSidedBound(evidence, -1, margin) for name, evidence in family.items()}
+    tails, other_tails = _step_down(lower), _step_down(upper)
+
+    def is_open(name: str) -> bool:
+        low, high = (lower[name], tails[name]), (upper[name], other_tails[name])
+        if any(side.beyond(tail) for side, tail in (low, high)):
+            return False
+        return not all(side.within(tail) for side, tail in (low, high))
+
+    return [name for name in family if is_open(name)]
+
+
 def judge_interval(interval: Interval, margin: float) -> InvarianceVerdict:
     """The verdict by where an interval lies."""
     low, high = interval
@@ -101,18 +117,26 @@ def judge_interval(interval: Interval, margin: float) -> InvarianceVerdict:
 
 
 class _OneSidedBound:
-    """The lower bound of an effect (sign +1), or of its negative (sign -1).
-
-    `beyond` says whether the bound lies above the margin at a tail level; `tails` are the smallest levels at which it
-    does, and at which it lies not below the margin's negative.
-    """
+    """The lower bound of an effect (sign +1), or of its negative (sign -1)."""
 
     def __init__(self, evidence: DifferenceEvidence, sign: int, margin: float) -> None:
-        self.beyond = lambda tail: evidence.reaches(sign, tail, margin)
-        effect = sign * evidence.effect
-        self.tails = (
-            _find_smallest_level(self.beyond) if effect > margin else 1.0,
-            _find_smallest_level(lambda tail: evidence.reaches(sign, tail, -margin)) if abs(effect) <= margin else 1.0,
+        self._evidence, self._sign, self._margin = evidence, sign, margin
+
+    def beyond(self, tail: float) -> bool:
+        """Whether the bound lies above the margin at a tail level."""
+        return self._evidence.reaches(self._sign, tail, self._margin)
+
+    def within(self, tail: float) -> bool:
+        """Whether the bound lies not below the margin's negative at a tail level."""
+        return self._evidence.reaches(self._sign, tail, -self._margin)
+
+    @cached_property
+    def tails(self) -> tuple[float, float]:
+        """The smallest levels at which it is beyond and within the margin; 1 where the effect points elsewhere."""
+        effect = self._sign * self._evidence.effect
+        return (
+            _find_smallest_level(self.beyond) if effect > self._margin else 1.0,
+            _find_smallest_level(self.within) if abs(effect) <= self._margin else 1.0,
         )
 
 

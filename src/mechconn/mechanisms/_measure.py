@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
-from mechconn.connectivity import Evaluator
+from mechconn.connectivity import Evaluator, Until, check_until
 from mechconn.core import (
     Compute,
     PerSampleLoss,
@@ -21,18 +22,15 @@ from mechconn.core import (
 )
 from mechconn.datasets import Clusters, ModelOutputs, Suite, check_label_names, represent_on_suite
 from mechconn.losses import cross_entropy
-from mechconn.mechanisms._difference_evidence import (
-    DifferenceEvidence,
-    make_accuracy_evidence,
-    make_bounded_evidence,
-    make_loss_evidence,
-)
+from mechconn.mechanisms._difference_evidence import DifferenceEvidence
+from mechconn.mechanisms._effect_evidence import collect_evidence, join_sides
 from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, Invariance, On
 from mechconn.mechanisms._invariance_notes import (
     explain_uninformative,
     note_linked,
     note_probabilities,
     note_random_content,
+    note_read,
     note_without_bounds,
 )
 from mechconn.mechanisms._judge import Judgement, judge_family
@@ -40,7 +38,6 @@ from mechconn.mechanisms._observational import (
     can_pair,
     compares_within_classes,
     compute_change_by_class,
-    compute_evidence_by_class,
     is_observational,
     list_cautions,
 )
@@ -48,12 +45,17 @@ from mechconn.mechanisms._outcomes import (
     ModelOutcome,
     SplitOutcome,
     explain_undefined_loss,
-    join_clusters,
     measure_outcome,
 )
-from mechconn.mechanisms._over_clusters import RowValues, compute_mean_over_clusters, make_evidence_over_clusters
-from mechconn.network import Metric, check_metrics, compute_mean_with_interval
-from mechconn.stats import Interval, clopper_pearson
+from mechconn.mechanisms._over_clusters import RowValues
+from mechconn.mechanisms._row_means import (
+    compute_by_class,
+    compute_change,
+    compute_means,
+    compute_share,
+)
+from mechconn.mechanisms._until_settled import check_settles, measure_settled
+from mechconn.network import Metric, check_metrics
 
 
 def measure_invariance(
@@ -65,6 +67,7 @@ def measure_invariance(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
+    until: Until = "end",
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -119,17 +122,22 @@ def measure_invariance(
             may depend on each other within one; the same for every split of that many rows, or {split: labels}.
             Labels of the data that `split_by_agreement` or `split_by_group` divided stand for the rows selected.
             Intervals are then over clusters; None: rows are independent.
-        seed: of layers and loaders that draw from global generators.
+        until: "end" reads all rows; "settled" reads rows in random order until every verdict is settled. The verdicts
+            are right together with the same probability, whenever reading stops; of the loss and of metrics without
+            bounds there are means, and no intervals. `notes` say how many rows were read, and what that does to
+            estimates. Batches that cannot be read by index, as of a loader, are read in their order.
+        seed: of layers and loaders that draw from global generators, and of the order of rows.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
-        progress: short for `Compute(progress=...)`; counts splits.
+        progress: short for `Compute(progress=...)`; counts splits, or looks.
 
     Raises:
         ValueError: a margin of zero or less, or on accuracy of 1 or more, an unknown `on`, targets that are not of the
             loss (the one to pass is named), data that are empty or not finite, outputs that hold
             NaN, on="accuracy" where the task is no classification, on="loss" where a split has one row or a loss that
             is not finite (a probability of exactly 0 for the true class), a comparison within classes where one split
-            lacks a class; another number of cluster labels than rows, a split of fewer than two clusters.
+            lacks a class; another number of cluster labels than rows, a split of fewer than two clusters; with
+            until="settled" `on` what has no bounds, or a loader that shuffles.
 
     Example:
         >>> identity = nn.Identity()
@@ -139,26 +147,31 @@ def measure_invariance(
         >>> found = measure_invariance(identity, suite)
         >>> {name: (effect.effect, effect.verdict) for name, effect in found.items()}
         {'rand_cue': (-1.0, 'sensitive'), 'rand_image': (0.0, 'invariant')}
+        >>> first = measure_invariance(identity, suite, until="settled")
+        >>> first.sensitive_to, first.invariant_to, dict(first.samples)
+        (('rand_cue',), ('rand_image',), {'cue': 144, 'rand_cue': 64, 'rand_image': 144})
 
     Source: Lubana et al. 2023, definition of invariance; Schuirmann 1987 (equivalence by interval inclusion); Holm
     1979.
     """
     compute = resolve_compute(compute, device, progress)
-    check_questions(suite, margin, on, check_metrics(metrics))
+    check_questions(suite, margin, on, check_metrics(metrics), until)
     check_label_names([("the model", model)], suite, loss)
     module, suite = represent_on_suite(model, suite)
-
-    def report_progress(done: int) -> None:
-        compute.report("measuring invariance", done, len(suite))
-
     evaluator = Evaluator(module, suite, loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute)
-    return make_invariance(measure_outcome(evaluator, on, report_progress), suite, margin, on)
+    if until == "settled":
+        outcome = measure_settled({"": evaluator}, margin, on, "measuring invariance")[""]
+    else:
+        outcome = measure_outcome(evaluator, on, partial(compute.report, "measuring invariance", total=len(suite)))
+    return make_invariance(outcome, suite, margin, on)
 
 
-def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
+def check_questions(suite: Suite, margin: float, on: str, metrics: Mapping[str, Metric], until: Until = "end") -> None:
     """Raise unless these can be asked."""
     check_is("suite", suite, Suite, "; build one with Suite({name: data, ...})")
     check_margin(margin, on, metrics)
+    if check_until(until) == "settled":
+        check_settles(on, metrics)
 
 
 def check_margin(margin: float, on: str, metrics: Mapping[str, Metric]) -> None:
@@ -178,19 +191,15 @@ def make_invariance(
 ) -> Invariance:
     """The result from one model's outcomes on every split; `judged` holds the judgements that a wider family gave."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
-    shares = {name: compute_mean(result, "accuracy", outcome) for name, result in splits.items() if result.classified}
-    sides = _join_sides(outcome, suite)
+    means = {on: compute_means(outcome, on) for on in ("accuracy", "loss", *outcome.metrics)}
+    shares, losses = means.pop("accuracy"), means.pop("loss")
+    sides = join_sides(outcome, suite)
     evidence = collect_evidence(outcome, suite, on)
     judgements = judge_by_family(evidence, suite.interventions, margin) if judged is None else dict(judged)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
-    losses = {
-        name: (None, None) if undefined[name] else compute_mean(result, "loss", outcome)
-        for name, result in splits.items()
-    }
     known = shares.get(suite.reference)
     clusters = {name: result.rows("loss").units for name, result in splits.items() if result.clusters is not None}
     uninformative = "" if known is None else explain_uninformative(suite.reference, reference, *known)
-    metrics = {m: {name: compute_mean(result, m, outcome) for name, result in splits.items()} for m in outcome.metrics}
     effects = {
         name: add_caveat(
             _make_effect(name, *both, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)),
@@ -200,6 +209,7 @@ def make_invariance(
     }
     notes = (
         *filter(None, (*undefined.values(), note_probabilities(splits), note_without_bounds(outcome))),
+        *note_read(outcome, suite.reference),
         *note_linked(splits),
         *note_random_content(suite),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
@@ -218,13 +228,14 @@ def make_invariance(
         on=on,
         notes=notes,
         each=reference.each,
-        metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in metrics.items()},
-        metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in metrics.items()},
+        metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in means.items()},
+        metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in means.items()},
         uninformative=uninformative,
         compute=outcome.compute,
         over="clusters" if reference.clusters is not None else "samples",
         clusters=clusters,
         loss_unit=outcome.loss_unit,
+        available={name: known.total for name, known in outcome.read.items()},
     )
 
 
@@ -233,18 +244,6 @@ def add_caveat(effect: Effect, uninformative: str) -> Effect:
     if not uninformative or effect.verdict != "invariant":
         return effect
     return replace(effect, caveat=f"says nothing about what it uses: {uninformative}")
-
-
-def collect_evidence(outcome: ModelOutcome, suite: Suite, on: On) -> dict[str, DifferenceEvidence]:
-    """Split -> what is known of the effect there, of every split but the reference."""
-    return {name: compute_evidence(name, *both, on, outcome) for name, both in _join_sides(outcome, suite).items()}
-
-
-def _join_sides(outcome: ModelOutcome, suite: Suite) -> dict[str, tuple[SplitOutcome, SplitOutcome]]:
-    """Split -> the reference and that split, with one numbering of clusters."""
-    reference = outcome.splits[suite.reference]
-    others = {name: result for name, result in outcome.splits.items() if name != suite.reference}
-    return {name: join_clusters(reference, result) for name, result in others.items()}
 
 
 def judge_by_family(
@@ -257,34 +256,6 @@ def judge_by_family(
         if name not in family:
             judgements |= judge_family({name: evidence[name]}, margin)
     return judgements
-
-
-def compute_evidence(
-    name: str, before: SplitOutcome, after: SplitOutcome, on: On, outcome: ModelOutcome
-) -> DifferenceEvidence:
-    """What two splits say of the effect on accuracy, loss or a metric."""
-    bounds = outcome.bounds_on(on)
-    if on != "accuracy" and bounds is None and min(len(before.loss), len(after.loss)) < 2:
-        if on != "loss":
-            raise ValueError(
-                f"an interval of {on!r} on {name!r} needs two rows or more; give more data, or the metric bounds"
-            )
-        raise ValueError(f"an interval of the loss on {name!r} needs two rows or more; use on='accuracy' or more data")
-    if compares_within_classes(before, after):
-        return compute_evidence_by_class(before, after, on, bounds)
-    return compute_difference(before.rows(on), after.rows(on), on, can_pair(before, after), bounds)
-
-
-def compute_difference(
-    before: RowValues, after: RowValues, on: On, paired: bool, bounds: Interval | None
-) -> DifferenceEvidence:
-    """What two sets of rows say of the difference of their means."""
-    if before.clusters is not None:
-        return make_evidence_over_clusters(before, after, paired, (0.0, 1.0) if on == "accuracy" else bounds)
-    here, there = before.values, after.values
-    if bounds is not None:
-        return make_bounded_evidence(here, there, paired, bounds)
-    return make_accuracy_evidence(here, there, paired) if on == "accuracy" else make_loss_evidence(here, there, paired)
 
 
 def _make_effect(
@@ -305,7 +276,9 @@ def _make_effect(
             "or clusters differ; leave paired= out"
         )
     changed, changed_interval = (
-        _compute_share(RowValues(after.changed(before), after.clusters)) if whole and shared else (None, None)
+        compute_share(RowValues(after.changed(before), after.clusters), outcome.adjust(name, CONFIDENCE))
+        if whole and shared
+        else (None, None)
     )
     rows = len(after.loss)
     finite = bool(before.loss.isfinite().all() and after.loss.isfinite().all())
@@ -315,8 +288,8 @@ def _make_effect(
         if what == on:
             return own
         if compares_within_classes(before, after):
-            return compute_change_by_class(before, after, what, outcome.bounds_on(what))
-        return _compute_change(before.rows(what), after.rows(what), what, paired, outcome)
+            return compute_change_by_class(name, before, after, what, outcome)
+        return compute_change(name, before.rows(what), after.rows(what), what, paired, outcome)
 
     return Effect(
         split=name,
@@ -329,54 +302,9 @@ def _make_effect(
         changed_interval=changed_interval,
         accuracy=moved("accuracy") if classified else None,
         loss=moved("loss") if finite else None,
-        by_class=_compute_by_class(before, after, on, paired, outcome) if whole else {},
+        by_class=compute_by_class(name, before, after, on, paired, outcome) if whole else {},
         metrics={metric: moved(metric) for metric in outcome.metrics},
         same_rows=shared,
         observational=is_observational(before, after),
         clusters=None if after.clusters is None else evidence.units,
     )
-
-
-def compute_mean(
-    result: SplitOutcome, on: On, outcome: ModelOutcome, confidence: float = CONFIDENCE
-) -> tuple[float, Interval | None]:
-    """The mean of accuracy, the loss or a metric on one split, with its interval."""
-    rows, bounds = result.rows(on), outcome.bounds_on(on)
-    if on == "accuracy" and bounds is None:
-        return _compute_share(rows, confidence)
-    if rows.clusters is not None:
-        return compute_mean_over_clusters(rows, bounds, confidence)
-    return compute_mean_with_interval(rows.values, bounds, confidence)
-
-
-def _compute_share(holds: RowValues, confidence: float = CONFIDENCE) -> tuple[float, Interval | None]:
-    """The share of rows of which something holds, with its interval: exact, and over draws wider than it need be.
-
-    Over clusters by betting.
-    """
-    if holds.clusters is not None:
-        return compute_mean_over_clusters(holds, (0.0, 1.0), confidence)
-    total, rows = float(holds.values.double().sum()), len(holds.values)
-    return total / rows, clopper_pearson(total, rows, confidence)
-
-
-def _compute_change(before: RowValues, after: RowValues, on: On, paired: bool, outcome: ModelOutcome) -> Change:
-    """The effect on the mean of some rows; on what has no bounds it takes two rows, or clusters, for an interval."""
-    bounds, rows = outcome.bounds_on(on), len(after.values)
-    if on != "accuracy" and bounds is None and min(before.units, after.units) < 2:
-        return Change(float(after.values.mean() - before.values.mean()), None, rows)
-    evidence = compute_difference(before, after, on, paired, bounds)
-    return Change(evidence.effect, evidence.interval(CONFIDENCE), rows)
-
-
-def _compute_by_class(
-    before: SplitOutcome, after: SplitOutcome, on: On, paired: bool, outcome: ModelOutcome
-) -> dict[int, Change]:
-    here, there = before.rows(on), after.rows(on)
-    labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
-    return {
-        label: _compute_change(
-            here.where(before.targets == label), there.where(after.targets == label), on, paired, outcome
-        )
-        for label in labels
-    }

@@ -35,13 +35,10 @@ from mechconn.interventions import (
 )
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._dose_response import CONFIDENCE, Dose, DoseResponse
+from mechconn.mechanisms._effect_evidence import compute_evidence
 from mechconn.mechanisms._effects import Change, On
 from mechconn.mechanisms._invariance_notes import explain_uninformative
-from mechconn.mechanisms._measure import (
-    check_margin,
-    compute_evidence,
-    compute_mean,
-)
+from mechconn.mechanisms._measure import check_margin
 from mechconn.mechanisms._observational import can_pair
 from mechconn.mechanisms._outcomes import (
     ModelOutcome,
@@ -51,6 +48,7 @@ from mechconn.mechanisms._outcomes import (
     measure_outcome,
 )
 from mechconn.mechanisms._reliances import measure_touched
+from mechconn.mechanisms._row_means import compute_mean
 from mechconn.network import Metric, check_metrics
 
 NONE, GIVEN = "strength 0", "given"

@@ -9,12 +9,11 @@ import torch
 from mechconn.datasets import compare_selection
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence
 from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, On
-from mechconn.mechanisms._outcomes import SplitOutcome
+from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome
 from mechconn.mechanisms._over_clusters import make_evidence_over_clusters_within
 from mechconn.mechanisms._within_classes import (
     Labelled,
     check_class_labels,
-    compute_change_within,
     compute_evidence_within,
     estimate_effect,
     list_opposed,
@@ -62,21 +61,21 @@ def compute_evidence_by_class(
     return compute_evidence_within(_with_labels(before, on), _with_labels(after, on), on, bounds)
 
 
-def compute_change_by_class(before: SplitOutcome, after: SplitOutcome, on: On, bounds: Interval | None) -> Change:
-    """The effect within classes, with its interval where the rows are enough for one."""
+def compute_change_by_class(
+    name: str, before: SplitOutcome, after: SplitOutcome, on: On, outcome: ModelOutcome
+) -> Change:
+    """The effect of a split within classes, with its interval where the rows are enough for one."""
+    bounds, pair = outcome.bounds_on(on), (_with_labels(before, on), _with_labels(after, on))
+    cells = make_class_cells(*pair)
     if before.clusters is not None:
-        return _compute_change_over_clusters(before, after, on, bounds)
-    return compute_change_within(_with_labels(before, on), _with_labels(after, on), on, bounds)
-
-
-def _compute_change_over_clusters(before: SplitOutcome, after: SplitOutcome, on: On, bounds: Interval | None) -> Change:
-    cells = [side.rows(on).where(side.targets == c).units for side in (before, after) for c in side.targets.unique()]
-    if on != "accuracy" and bounds is None and min(cells) < 2:
-        return Change(
-            estimate_effect(make_class_cells(_with_labels(before, on), _with_labels(after, on))), None, len(after.loss)
-        )
+        sides = (before, after)
+        units = [side.rows(on).where(side.targets == c).units for side in sides for c in side.targets.unique()]
+    else:
+        units = [cell.rows for cell in cells]
+    if not outcome.is_bounded(on) and (outcome.read or min(units) < 2):
+        return Change(estimate_effect(cells), None, len(after.loss))
     evidence = compute_evidence_by_class(before, after, on, bounds)
-    return Change(evidence.effect, evidence.interval(CONFIDENCE), len(after.loss))
+    return Change(evidence.effect, evidence.interval(outcome.adjust(name, CONFIDENCE)), len(after.loss))
 
 
 def list_cautions(

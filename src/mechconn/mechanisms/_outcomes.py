@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from mechconn.network import (
     Answers,
     Outcomes,
     check_predictions,
+    take_first_outcomes,
 )
 from mechconn.stats import Interval
 
@@ -46,6 +47,13 @@ class SplitOutcome:
     def targets(self) -> Tensor:
         """Labels, of shape [N, ...]."""
         return self.draws[0].targets
+
+    def take_first(self, rows: int) -> SplitOutcome:
+        """The same of the first rows."""
+        if rows == len(self.loss):
+            return self
+        clusters = None if self.clusters is None else self.clusters[:rows]
+        return replace(self, draws=tuple(take_first_outcomes(own, rows) for own in self.draws), clusters=clusters)
 
     @property
     def classified(self) -> bool:
@@ -124,11 +132,34 @@ def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:
     return values[0] if len(values) == 1 else torch.stack(list(values)).double().mean(0)
 
 
+@dataclass(frozen=True)
+class ReadSoFar:
+    """How much of a split was read, where reading goes on until verdicts are settled.
+
+    Attributes:
+        share: of the level, for a bound that holds at one sample size alone; see `RowReader.share`.
+        complete: whether these are all rows.
+        total: how many rows there are; None where that is not known.
+    """
+
+    share: float
+    complete: bool
+    total: int | None
+
+
+def match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
+    """Two splits, or one split of two models, cut to the rows that were read of both, where rows correspond."""
+    rows = min(len(before.loss), len(after.loss))
+    same = torch.equal(before.targets[:rows], after.targets[:rows])
+    return (before.take_first(rows), after.take_first(rows)) if same else (before, after)
+
+
 @dataclass(frozen=True, eq=False)
 class ModelOutcome:
     """One model's outcomes on every split, how they were computed, and the metrics' ranges.
 
-    `said_paired` says that the user declared that rows correspond; `loss_unit` is what the loss is in.
+    `said_paired` says that the user declared that rows correspond; `loss_unit` is what the loss is in. `read` is split
+    -> how much of it was read; empty where all was.
     """
 
     splits: Mapping[str, SplitOutcome]
@@ -136,16 +167,39 @@ class ModelOutcome:
     bounds: Mapping[str, Interval]
     said_paired: bool = False
     loss_unit: str = NATS
+    read: Mapping[str, ReadSoFar] = field(default_factory=dict)
+
+    def adjust(self, split: str, confidence: float) -> float:
+        """The confidence of an interval that is to hold with another whenever reading stops."""
+        known = self.read.get(split)
+        return confidence if known is None else 1.0 - (1.0 - confidence) * known.share
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of the user's metrics."""
         return tuple(next(iter(self.splits.values())).draws[0].metrics)
 
+    def is_bounded(self, on: str) -> bool:
+        """Whether what effects are measured on has a least and a largest value."""
+        return on == "accuracy" or on in self.bounds
+
     def bounds_on(self, on: str) -> Interval | None:
         """The range of what effects are measured on; None where it has none, and where right rows are counted."""
         each = next(iter(self.splits.values())).each
         return (0.0, 1.0) if on == "accuracy" and each != "rows" else self.bounds.get(on)
+
+
+def match_outcomes(a: ModelOutcome, b: ModelOutcome) -> tuple[ModelOutcome, ModelOutcome]:
+    """Two models' outcomes cut to the rows that were read of both; as they are where all were read."""
+    if not (a.read or b.read):
+        return a, b
+    pairs = {name: match_rows(own, b.splits[name]) for name, own in a.splits.items()}
+    read = {}
+    for name, own in a.splits.items():
+        fewer = a if len(own.loss) <= len(b.splits[name].loss) else b
+        read[name] = fewer.read[name]
+    first, second = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    return replace(a, splits=first, read=read), replace(b, splits=second, read=read)
 
 
 def measure_outcome(
@@ -161,7 +215,7 @@ def measure_outcome(
     for done, name in enumerate(suite):
         draws = evaluator.draws(name)
         for what, result in zip(suite.draws_of(name), draws, strict=True):
-            _check_outcomes(what, result, on)
+            check_outcomes(what, result, on)
         numbers = evaluator.number_clusters(name, len(draws[0].loss), draws[0].counted)
         splits[name] = SplitOutcome(draws, find_selection(suite[name]), numbers, shows_other_rows(suite, name))
         if report_progress is not None:
@@ -181,7 +235,8 @@ def explain_undefined_loss(name: str, result: Outcomes | SplitOutcome) -> str:
     )
 
 
-def _check_outcomes(name: str, result: Outcomes, on: str) -> None:
+def check_outcomes(name: str, result: Outcomes, on: str) -> None:
+    """Raise ValueError where what `on` asks for is not there on some row."""
     if result.answers is None and on == "accuracy":
         raise ValueError(f"{name}: on='accuracy' needs a classification ({CLASSIFICATION}); use on='loss'")
     check_predictions(name, result.answers)
