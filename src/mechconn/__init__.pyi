@@ -42,6 +42,8 @@ from .connectivity import FittedStar as FittedStar
 from .connectivity import Plane as Plane
 from .connectivity import PlanePoint as PlanePoint
 from .connectivity import Profile as Profile
+from .connectivity import SettledPath as SettledPath
+from .connectivity import SettledPoint as SettledPoint
 from .connectivity import ShiftedEnd as ShiftedEnd
 from .connectivity import StarBarriers as StarBarriers
 from .connectivity import StarFit as StarFit
@@ -50,6 +52,7 @@ from .connectivity import evaluate_blocks as evaluate_blocks
 from .connectivity import evaluate_path as evaluate_path
 from .connectivity import evaluate_plane as evaluate_plane
 from .connectivity import fit_star as fit_star
+from .connectivity import settle_path as settle_path
 from .core import Compute as Compute
 from .core import ProgressEvent as ProgressEvent
 from .datasets import BoxCue as BoxCue

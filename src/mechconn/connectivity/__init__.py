@@ -44,6 +44,11 @@ from mechconn.connectivity._row_reader import check_until as check_until
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
+from mechconn.connectivity._settle_path import settle_lines as settle_lines
+from mechconn.connectivity._settle_path import settle_path as settle_path
+from mechconn.connectivity._settled_page import make_settled_section as make_settled_section
+from mechconn.connectivity._settled_path import SettledPath as SettledPath
+from mechconn.connectivity._settled_path import SettledPoint as SettledPoint
 from mechconn.connectivity._star_barriers import BarrierSummary as BarrierSummary
 from mechconn.connectivity._star_barriers import StarBarriers as StarBarriers
 from mechconn.connectivity._star_fit import StarFit as StarFit

@@ -17,6 +17,7 @@ from mechconn.connectivity import (
     Evaluator,
     PathVerdict,
     Profile,
+    SettledPath,
     check_grid,
     group_parameters,
     walk_blocks,
@@ -101,6 +102,8 @@ class Audit(Result, kind="audit"):
         relearned: name of a network -> whether the mechanism is gone from it or hidden; empty where not asked for.
         probes: name of a network -> what its features hold; empty where not asked for.
         groups: name of a network -> how often it is right in each group of rows; empty where not asked for.
+        settled_paths: as `paths`, of an audit that was read until settled, whose `paths` are empty; its tolerance is in
+            the units of their L.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("names", "headline", "verdict", "findings", "connections", "settings_hash")
@@ -120,6 +123,7 @@ class Audit(Result, kind="audit"):
     relearned: Mapping[str, Relearned] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
     groups: Mapping[str, GroupAccuracies] = field(default_factory=dict)
+    settled_paths: Mapping[str, SettledPath] = field(default_factory=dict)
 
     @classmethod
     def migrate(cls, plain: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -145,7 +149,8 @@ class Audit(Result, kind="audit"):
     def connections(self) -> Mapping[str, PathVerdict]:
         """The verdicts on each path, at the tolerance; an end counts as shifted beyond the margin in accuracy."""
         margin = choose_shift_margin(self.comparison.a.on, self.comparison.a.margin)
-        return {which: path.judge(self.tolerance, margin) for which, path in self.paths.items()}
+        walked = {which: path.judge(self.tolerance, margin) for which, path in self.paths.items()}
+        return walked | {which: path.judge() for which, path in self.settled_paths.items()}
 
     @property
     def settings_hash(self) -> str:
