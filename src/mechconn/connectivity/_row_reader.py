@@ -43,7 +43,7 @@ FINAL_SHARE = 0.5
 """Share of the level for the look at all rows."""
 
 
-def check_until(until: object) -> Until:
+def check_until(until: Any) -> Any:
     """`until` if it is one of the two."""
     return check_choice("until", until, ("end", "settled"))
 
@@ -108,7 +108,7 @@ class RowReader:
         return max([*known, *([UNKNOWN_LOOKS] if None in self.totals.values() else [])])
 
     def rows_at(self, split: str, look: int) -> int | None:
-        """How many rows of a split have been read after a look, 0 the first; None of batches, which are counted then."""
+        """How many rows of a split have been read after a look, the first is 0; None of batches, which are counted."""
         ends = self._ends.get(split)
         return None if ends is None else ends[min(look, len(ends) - 1)]
 

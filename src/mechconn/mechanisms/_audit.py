@@ -18,10 +18,10 @@ from mechconn.connectivity import (
     PathVerdict,
     Profile,
     SettledPath,
+    Until,
     check_grid,
     group_parameters,
     walk_blocks,
-    walk_lines,
 )
 from mechconn.core import (
     Compute,
@@ -46,9 +46,15 @@ from mechconn.mechanisms._audit_migration import migrate_audit
 from mechconn.mechanisms._audit_page import make_audit_sections
 from mechconn.mechanisms._audit_relearning import begin_relearning, describe_probe, measure_probes
 from mechconn.mechanisms._audit_sentences import write_sentences
-from mechconn.mechanisms._compare import compare_evaluated
+from mechconn.mechanisms._audit_steps import (
+    check_blocks,
+    check_settles_all,
+    compare_audit_layers,
+    compare_pair,
+    walk_audit_lines,
+)
 from mechconn.mechanisms._comparison import Comparison
-from mechconn.mechanisms._discrepancy import OutputDiscrepancy, measure_discrepancy
+from mechconn.mechanisms._discrepancy import OutputDiscrepancy
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._endpoints import Aligning, align_or_explain
 from mechconn.mechanisms._group_task import GroupTask
@@ -59,7 +65,7 @@ from mechconn.mechanisms._probe_task import ProbeTask
 from mechconn.mechanisms._relearned import Relearned
 from mechconn.mechanisms._relearned_sentences import describe_states
 from mechconn.mechanisms._relearning import RelearningTask
-from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, compare_layers
+from mechconn.mechanisms._representations import RepresentationSimilarity
 from mechconn.network import (
     Metric,
     NormPolicy,
@@ -204,6 +210,7 @@ def audit(
     relearn: RelearningTask | None = None,
     probe: ProbeTask | None = None,
     groups: GroupTask | None = None,
+    until: Until = "end",
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -243,6 +250,9 @@ def audit(
         probe: also what the features of both networks hold, beside the control where there is one; see `probe`.
         groups: also how often both networks are right in each group of rows, and the worst group of each; see
             `measure_groups`. It costs no further pass.
+        until: "end" reads all rows at all points, "settled" as many as settle every verdict; see `measure_invariance`
+            and `settle_path`. Paths are then judged in what effects are measured on, the error rate or a metric with
+            bounds, at a `tolerance` in its units, since a loss cannot be settled early: `Audit.settled_paths`.
         seed: of everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.
@@ -259,9 +269,10 @@ def audit(
     first, second = (found.module for found in join_networks(given))
     models, by_name = (first, second), any(task is not None for task in (relearn, probe, groups))
     grid, measured = _check_form(ts, names, tolerance, by_name), check_metrics(metrics)
-    check_questions(suite, margin, on, measured)
+    check_questions(suite, margin, on, measured, until)
     check_interventions("an audit", suite.interventions)
     _check_request(models, alignment, layers)
+    check_settles_all(until, {"blocks": blocks, "groups": groups, "layers": layers})
     check_label_names([(f"model {name}", model) for name, model in zip(names, given, strict=True)], suite, loss)
     compute, clusters = fix_device(resolve_compute(compute, device, progress), models[0]), read_clusters(cluster, suite)
     a, b = (
@@ -287,26 +298,22 @@ def audit(
     )
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
-        _check_blocks(policy)
+        check_blocks(policy)
     notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
     by_group = measure_audit_groups(groups, (a, b), names)
-    similarity, unlike = (None, []) if layers is None else _compare_layers(a, b, layers)
+    similarity, unlike = (None, []) if layers is None else compare_audit_layers(a, b, layers)
     probes = measure_probes(probe, None if relearn is None else relearn.control, given, names, seed, compute)
-    comparison = compare_evaluated((lambda: a,), (lambda: b,), margin, on)
-    discrepancy = measure_discrepancy(a, b) if _share_classes(a, b) else None
-    for own in (a, b):
-        own.drop_probabilities()
-    lines: dict[str, Profile] = {}
+    comparison, discrepancy, reader = compare_pair(a, b, margin, on, until)
+    lines, settled = dict[str, Profile](), dict[str, SettledPath]()
     aligned: Alignment | None = None
     found: BlockProfiles | None = None
     if not why:
-        a.adopt(b)
         aligned, unaligned = align_or_explain(*models, alignment, symmetry, a.example, policy, seed, compute)
         notes += unaligned
         aligned = None if aligned is None else note_same_rows(aligned, alignment, suite)
         end = share_ignored(b.saved, a.saved, ignore)
         moved = None if aligned is None else share_ignored(point_of(aligned.model), a.saved, ignore)
-        lines = walk_lines(a, end, moved, grid, policy)
+        lines, settled = walk_audit_lines((a, reader), end, moved, grid, policy, (tolerance, on, margin))
         if blocks is not None:
             found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
     log_warnings("audit", (*notes, *unlike))
@@ -315,6 +322,7 @@ def audit(
         comparison=replace(comparison, names=names),
         discrepancy=discrepancy,
         paths={which: replace(line, names=names) for which, line in lines.items()},
+        settled_paths={which: replace(line, names=names) for which, line in settled.items()},
         alignment=aligned,
         blocks=found,
         similarity=similarity,
@@ -326,9 +334,10 @@ def audit(
             "margin": margin,
             "on": on,
             "tolerance": tolerance,
-            "ts": list(grid) if lines else None,
+            "until": until,
+            "ts": list(grid) if lines or settled else None,
             "alignment": "none" if aligned is None else dict(aligned.settings),
-            "norm": policy.describe() if lines else "none",
+            "norm": policy.describe() if lines or settled else "none",
             "blocks": to_plain(blocks),
             "layers": to_plain(layers),
             "metrics": {name: metric.bounds for name, metric in measured.items()},
@@ -372,30 +381,3 @@ def _check_request(
     for name in [] if layers is None or isinstance(layers, str) else layers:
         for model in models:
             check_choice("layer", name, [n for n, _ in model.named_modules(remove_duplicate=False)])
-
-
-def _check_blocks(policy: NormPolicy) -> None:
-    """Refuse a policy that needs both ends of a path, which a block that moves by itself does not have."""
-    if policy.reads_ends():
-        raise ValueError(
-            f"{type(policy).__name__} needs the two ends of a path, and a block moved by itself lies on none; leave "
-            "out blocks, or pass norm=Reestimate(training batches)"
-        )
-
-
-def _share_classes(a: Evaluator, b: Evaluator) -> bool:
-    """Whether both classify rows as wholes, among as many classes."""
-    first, second = (own.outcomes(splits=[own.suite.reference])[own.suite.reference] for own in (a, b))
-    classified = first.answers is not None and first.answers.each == "rows"
-    return classified and first.row_shape == second.row_shape
-
-
-def _compare_layers(
-    a: Evaluator, b: Evaluator, layers: Sequence[str] | Literal["all"]
-) -> tuple[RepresentationSimilarity | None, list[str]]:
-    """(linear CKA, []), or (None, [why there is none]) where none of the layers that were left to us has any."""
-    data = a.suite[a.suite.reference]
-    try:
-        return compare_layers((a.network, b.network), (a.saved, b.saved), data, layers, a.seed), []
-    except NoLayersError as error:
-        return None, [f"No linear CKA: {error}."]

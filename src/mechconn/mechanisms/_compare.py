@@ -102,8 +102,8 @@ def compare_mechanisms(
         progress: short for `Compute(progress=...)`; counts passes over a split, or looks.
 
     Raises:
-        ValueError: one model against several, several until="settled", a suite without interventions, rows in another order for the second
-            model, adapters of both in the same layers, or as in `measure_invariance`.
+        ValueError: one model against several, several until="settled", a suite without interventions, rows in another
+            order for the second model, adapters of both in the same layers, or as in `measure_invariance`.
 
     Example:
         >>> identity, constant = nn.Identity(), nn.Linear(2, 2)
@@ -131,8 +131,8 @@ def compare_mechanisms(
         )
     if until == "settled" and max(counts) > 1:
         raise ValueError(
-            f"until='settled' is for one model a side, got {counts[0]} and {counts[1]}: over training runs their spread "
-            "decides, not the number of rows; use until='end'"
+            f"until='settled' is for one model a side, got {counts[0]} and {counts[1]}: over training runs their "
+            "spread decides, not the number of rows; use until='end'"
         )
     check_adapters_apart([model for side in sides for model in side if isinstance(model, nn.Module)])
     every = zip("AB", sides, strict=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
 EPSILON = 1e-8
+Draws: TypeAlias = Callable[[str], Sequence[Outcomes]]
+"""Split -> outcomes of one model on every draw of it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -137,9 +139,14 @@ def output_discrepancy(
 
 def measure_discrepancy(a: Evaluator, b: Evaluator) -> OutputDiscrepancy:
     """`output_discrepancy` of the networks that two evaluators of one suite were made with."""
+    return compare_outputs(a, a.draws, b.draws)
+
+
+def compare_outputs(a: Evaluator, of_a: Draws, of_b: Draws) -> OutputDiscrepancy:
+    """`output_discrepancy` from the outcomes of every split of the suite of A's evaluator."""
     splits, suite = {}, a.suite
     for number, name in enumerate(suite):
-        draws = zip(suite.draws_of(name), a.draws(name), b.draws(name), strict=True)
+        draws = zip(suite.draws_of(name), of_a(name), of_b(name), strict=True)
         splits[name] = float(torch.cat([_compute_l1_distance(*draw) for draw in draws]).mean())
         a.compute.report("comparing outputs", number + 1, len(suite))
     mean = sum(splits[name] for name in suite.interventions) / len(suite.interventions)

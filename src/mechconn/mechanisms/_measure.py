@@ -191,12 +191,13 @@ def make_invariance(
 ) -> Invariance:
     """The result from one model's outcomes on every split; `judged` holds the judgements that a wider family gave."""
     splits, reference = outcome.splits, outcome.splits[suite.reference]
-    means = {on: compute_means(outcome, on) for on in ("accuracy", "loss", *outcome.metrics)}
-    shares, losses = means.pop("accuracy"), means.pop("loss")
+    shares = compute_means(outcome, "accuracy", [name for name, result in splits.items() if result.classified])
+    means = {metric: compute_means(outcome, metric, splits) for metric in outcome.metrics}
     sides = join_sides(outcome, suite)
     evidence = collect_evidence(outcome, suite, on)
     judgements = judge_by_family(evidence, suite.interventions, margin) if judged is None else dict(judged)
     undefined = {name: explain_undefined_loss(f"split {name!r}", result) for name, result in splits.items()}
+    losses = compute_means(outcome, "loss", [name for name, why in undefined.items() if not why])
     known = shares.get(suite.reference)
     clusters = {name: result.rows("loss").units for name, result in splits.items() if result.clusters is not None}
     uninformative = "" if known is None else explain_uninformative(suite.reference, reference, *known)
@@ -219,8 +220,8 @@ def make_invariance(
         effects=effects,
         accuracy={name: share for name, (share, _) in shares.items()},
         accuracy_interval={name: interval for name, (_, interval) in shares.items() if interval is not None},
-        loss={name: mean for name, (mean, _) in losses.items()},
-        loss_interval={name: interval for name, (_, interval) in losses.items()},
+        loss={name: losses[name][0] if name in losses else None for name in splits},
+        loss_interval={name: losses[name][1] if name in losses else None for name in splits},
         samples={name: len(result.loss) for name, result in splits.items()},
         reference=suite.reference,
         interventions=suite.interventions,

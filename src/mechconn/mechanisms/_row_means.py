@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mechconn.mechanisms._difference_evidence import (
     DifferenceEvidence,
     make_accuracy_evidence,
@@ -9,22 +11,17 @@ from mechconn.mechanisms._difference_evidence import (
     make_loss_evidence,
 )
 from mechconn.mechanisms._effects import CONFIDENCE, Change, On
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, explain_undefined_loss
+from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome
 from mechconn.mechanisms._over_clusters import RowValues, compute_mean_over_clusters, make_evidence_over_clusters
 from mechconn.network import compute_mean_with_interval
 from mechconn.stats import Interval, clopper_pearson
 
 
-def compute_means(outcome: ModelOutcome, on: On) -> dict[str, tuple[float | None, Interval | None]]:
-    """Split -> the mean with its interval at 95 %; a loss that is not finite has neither, rows in part no loss's."""
-    found: dict[str, tuple[float | None, Interval | None]] = {}
-    for name, result in outcome.splits.items():
-        if on == "accuracy" and not result.classified:
-            continue
-        if on == "loss" and explain_undefined_loss(name, result):
-            found[name] = None, None
-            continue
-        mean, interval = compute_mean(result, on, outcome, outcome.adjust(name, CONFIDENCE))
+def compute_means(outcome: ModelOutcome, on: On, splits: Collection[str]) -> dict[str, tuple[float, Interval | None]]:
+    """Split -> the mean with its interval at 95 %; of rows read in part what has no bounds has no interval."""
+    found: dict[str, tuple[float, Interval | None]] = {}
+    for name in splits:
+        mean, interval = compute_mean(outcome.splits[name], on, outcome, outcome.adjust(name, CONFIDENCE))
         found[name] = mean, interval if outcome.is_bounded(on) or not outcome.read else None
     return found
 

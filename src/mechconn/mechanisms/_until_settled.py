@@ -15,8 +15,8 @@ that.
 Ville's inequality is about all numbers of rows at once. Bets have half of the level; the other half has the bound that
 `measure_invariance` takes of all rows, once all are read, so that what all rows settle seldom stays open. Of clusters
 of rows, and of rows that show something of each other, the bound at the rows of one look with that look's share of the
-level (alpha spending): the shares add up to one. Comparisons within classes have bounds of all rows alone, and nothing is
-read in part.
+level (alpha spending): the shares add up to one. Comparisons within classes have bounds of all rows alone, and all are
+read at once.
 
 Betting was chosen by rows needed. On 10,000 rows within which effects are differences, margin 0.05, with predictions
 that change on 2, 10 and 30 % of the rows and an effect of zero it takes 193, 598 and 1,696 rows (means), alpha spending

@@ -49,8 +49,8 @@ def _join_answers(parts: Sequence[Answers]) -> Answers:
     right, rows = torch.cat([part.right for part in parts]), [len(part.right) for part in parts]
     starts = [sum(rows[:place]) for place in range(len(rows))]
     bad = [start + part.undefined for start, part in zip(starts, parts, strict=True) if part.undefined is not None]
-    assert all(part.shares is not None and part.example is not None for part in parts)
-    shares = sum((n * part.shares for n, part in zip(rows, parts, strict=True)), torch.zeros(())) / sum(rows)
+    weighted = [n * part.shares for n, part in zip(rows, parts, strict=True) if part.shares is not None]
+    shares = torch.stack(weighted).sum(0) / sum(rows)
     return replace(
         first,
         right=right,
