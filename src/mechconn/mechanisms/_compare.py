@@ -37,7 +37,6 @@ from mechconn.mechanisms._outcomes import (
     SplitOutcome,
     join_clusters,
     match_outcomes,
-    match_rows,
     measure_outcome,
 )
 from mechconn.mechanisms._over_clusters import (
@@ -294,7 +293,7 @@ def _pair_sides(
     a: ModelOutcome, b: ModelOutcome, suite: Suite, name: str
 ) -> tuple[tuple[SplitOutcome, SplitOutcome], tuple[SplitOutcome, SplitOutcome]]:
     """(the reference on A and B, a split on A and B), on the rows that were read of all."""
-    of_a, of_b = (match_rows(own.splits[suite.reference], own.splits[name]) for own in (a, b))
+    of_a, of_b = (own.pair(suite.reference, name) for own in (a, b))
     return (of_a[0], of_b[0]), (of_a[1], of_b[1])
 
 

@@ -7,7 +7,7 @@ from mechconn.datasets import Suite
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence, make_bounded_evidence, spend_level
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, compute_evidence_by_class
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, join_clusters, match_rows
+from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, join_clusters
 from mechconn.mechanisms._row_means import compute_difference
 from mechconn.stats import choose_designs
 
@@ -19,11 +19,8 @@ def collect_evidence(outcome: ModelOutcome, suite: Suite, on: On) -> dict[str, D
 
 def join_sides(outcome: ModelOutcome, suite: Suite) -> dict[str, tuple[SplitOutcome, SplitOutcome]]:
     """Split -> the reference and that split, with one numbering of clusters."""
-    reference = outcome.splits[suite.reference]
-    others = {name: result for name, result in outcome.splits.items() if name != suite.reference}
-    if outcome.read:
-        return {name: join_clusters(*match_rows(reference, result)) for name, result in others.items()}
-    return {name: join_clusters(reference, result) for name, result in others.items()}
+    others = [name for name in outcome.splits if name != suite.reference]
+    return {name: join_clusters(*outcome.pair(suite.reference, name)) for name in others}
 
 
 def compute_evidence(

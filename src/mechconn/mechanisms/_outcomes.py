@@ -147,7 +147,7 @@ class ReadSoFar:
     total: int | None
 
 
-def match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
+def _match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
     """Two splits, or one split of two models, cut to the rows that were read of both, where rows correspond."""
     rows = min(len(before.loss), len(after.loss))
     same = torch.equal(before.targets[:rows], after.targets[:rows])
@@ -168,6 +168,12 @@ class ModelOutcome:
     said_paired: bool = False
     loss_unit: str = NATS
     read: Mapping[str, ReadSoFar] = field(default_factory=dict)
+
+    def pair(self, reference: str, split: str) -> tuple[SplitOutcome, SplitOutcome]:
+        """The reference and another split, where rows correspond on the rows that were read of both."""
+        before, after = self.splits[reference], self.splits[split]
+        alike = bool(self.read) and self.read[reference].total == self.read[split].total
+        return _match_rows(before, after) if alike else (before, after)
 
     def adjust(self, split: str, confidence: float) -> float:
         """The confidence of an interval that is to hold with another whenever reading stops."""
@@ -193,7 +199,7 @@ def match_outcomes(a: ModelOutcome, b: ModelOutcome) -> tuple[ModelOutcome, Mode
     """Two models' outcomes cut to the rows that were read of both; as they are where all were read."""
     if not (a.read or b.read):
         return a, b
-    pairs = {name: match_rows(own, b.splits[name]) for name, own in a.splits.items()}
+    pairs = {name: _match_rows(own, b.splits[name]) for name, own in a.splits.items()}
     read = {}
     for name, own in a.splits.items():
         fewer = a if len(own.loss) <= len(b.splits[name].loss) else b
