@@ -47,5 +47,6 @@ def compute_evidence(
         return spend_level([(whole, known.share)])
     range_of_values, designs = (0.0, 1.0) if on == "accuracy" else bounds, choose_designs(known.total)
     assert range_of_values is not None
-    betting = make_bounded_evidence(before.values(on), after.values(on), paired, range_of_values, designs)
+    here, there = (side.values(on).double() for side in (before, after))
+    betting = make_bounded_evidence(here, there, paired, range_of_values, designs)
     return spend_level([(betting, 1.0 - FINAL_SHARE), *([(whole, FINAL_SHARE)] if known.complete else [])])
