@@ -35,6 +35,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -42,7 +43,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, from_numpy
 
 from mechconn.connectivity._row_reader import FINAL_SHARE
-from mechconn.stats import Interval, MeanBounds, bound_count_difference, make_cluster_bounds, total_clusters
+from mechconn.stats import CountBound, Interval, MeanBounds, make_cluster_bounds, total_clusters
 
 ALPHA = 0.05
 Rise = Literal["above", "below", "not settled"]
@@ -130,11 +131,10 @@ class RiseEvidence:
             return self._bound(MeanBounds(x, (-self.reach, self.reach)), rows.share)
         found = []
         for side, tail in enumerate(self.tails):
-            parts = [
-                bound_count_difference(int((d > 0).sum()), int((d < 0).sum()), len(d), 1 - rows.share * tail)[side]
-                for d in (rows.from_a, rows.from_b)
-            ]
-            found.append((1 - self.t) * parts[0] + self.t * parts[1])
+            sign, half = (1.0, -1.0)[side], rows.share * tail / 2
+            counts = [(int((sign * d > 0).sum()), int((sign * d < 0).sum())) for d in (rows.from_a, rows.from_b)]
+            a, b = (sign * _bound_counts(gained, lost, len(x), half) for gained, lost in counts)
+            found.append((1 - self.t) * a + self.t * b)
         return found[0], found[1]
 
     def _judge(self) -> Rise:
@@ -166,3 +166,8 @@ class RiseEvidence:
         needed = math.log(1 / ((1 - FINAL_SHARE) * tail))
         variance = self.spread**2 + self.reach**2 / self.rows
         return max(2 * variance / max(distance, 1e-9) ** 2, self.reach / (0.75 * max(distance, 1e-9))) * needed
+
+
+@lru_cache(maxsize=1024)
+def _bound_counts(gained: int, lost: int, rows: int, tail: float) -> float:
+    return CountBound(gained, lost, rows, tail).value()

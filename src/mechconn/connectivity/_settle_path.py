@@ -13,7 +13,7 @@ from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._path_rows import PathRows
 from mechconn.connectivity._path_verdict import MARGIN, TOLERANCE
 from mechconn.connectivity._row_reader import RowReader
-from mechconn.connectivity._saved_ends import ShiftedEnd
+from mechconn.connectivity._settled_ends import find_shifted_ends
 from mechconn.connectivity._settled_path import SettledPath, SettledPoint
 from mechconn.connectivity._settling import SplitPlan, list_levels
 from mechconn.core import (
@@ -27,7 +27,7 @@ from mechconn.core import (
 )
 from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
-from mechconn.network import Metric, NormPolicy, Outcomes, Point, find_joined, resolve_norm
+from mechconn.network import Metric, NormPolicy, Point, find_joined, resolve_norm
 from mechconn.paths import LinearPath, Path, check_path
 
 
@@ -139,6 +139,7 @@ def settle_line(
     rows, levels = PathRows(reader, path, norm, on), list_levels(grid[1:-1])
     plans = [SplitPlan(split, rows, levels, tolerance, high - low) for split in evaluator.suite]
     _read(plans, rows, partial(evaluator.compute.report, stage, total=len(plans)))
+    shifted = tuple(find_shifted_ends(rows, margin))
     found = SettledPath(
         ts=grid,
         on=on,
@@ -150,7 +151,7 @@ def settle_line(
         interventions=evaluator.suite.interventions,
         tolerance=tolerance,
         margin=margin,
-        shifted=tuple(shift for end in (0, 1) for shift in _find_shifts(rows, end, margin)),
+        shifted=shifted,
         undefined=tuple(rows.undefined),
         settings={**path.describe(), "norm": norm.describe(), **evaluator.settings, **describe_mixing(evaluator)},
         each=rows.each,
@@ -275,25 +276,3 @@ def _count_clusters(rows: PathRows) -> dict[str, int]:
         split: rows.reader.clusters(split, look, rows.counted(split, look)) for split, look in rows.looks.items()
     }
     return {split: len(found.unique()) for split, found in numbers.items() if found is not None}
-
-
-def _find_shifts(rows: PathRows, end: int, margin: float) -> list[ShiftedEnd]:
-    """The splits on which the network at an end is another than the one that was saved, by the rows that were read."""
-    t, evaluator = (0.0, 1.0)[end], rows.reader.evaluator
-    point = rows.path.end_at(t)
-    known = point is not None and point.origin is None and evaluator.is_saved(rows.path, t, rows.norm)
-    if point is None or not point.buffers or known:
-        return []
-    found = []
-    for split in rows.looks:
-        here = rows.join_end(split, end)
-        before = rows.evaluate_saved(point.origin or point, split)
-        on = "loss" if before.answers is None else "accuracy"
-        saved, evaluated = _mean(before, on), _mean(here, on)
-        if not abs(evaluated - saved) <= margin:
-            found.append(ShiftedEnd("AB"[end], split, on, saved, evaluated))
-    return found
-
-
-def _mean(found: Outcomes, on: str) -> float:
-    return found.accuracy if on == "accuracy" else found.mean_loss

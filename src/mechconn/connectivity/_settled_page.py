@@ -21,7 +21,6 @@ from mechconn.plotting import (
 )
 
 if TYPE_CHECKING:
-    from mechconn.connectivity._path_verdict import PathVerdict
     from mechconn.connectivity._settled_path import SettledPath, SettledPoint
     from mechconn.plotting import Axes, Figure
 
@@ -30,7 +29,7 @@ TABLE_NOTE = (
     "Connected: at every point allowed the upper bound is at most the tolerance; not connected: at some point the "
     "lower bound is above; else undetermined. What lies between the points was not looked at."
 )
-BIASED = (
+BIASED_AT_STOPPING = (
     "Rises, accuracies and means of a path that is read until settled are those of the rows read at the time of "
     "stopping, and biased: reading stops where a rise looks far from the tolerance. The intervals hold whenever it "
     "stops."
@@ -69,34 +68,31 @@ def make_settled_section(found: SettledPath, title: str, symmetry: str = "") -> 
     picture = Drawing(
         lambda: draw_settled_path(found, None), _describe_picture(found), " ".join(filter(None, (caption, symmetry)))
     )
-    return Section(title, figures=(picture,), tables=(table,), note=BIASED)
+    return Section(title, figures=(picture,), tables=(table,), note=BIASED_AT_STOPPING)
 
 
 def write_settled_findings(found: SettledPath) -> Iterator[str]:
-    """The verdict and at which points, how much was read, what the estimates are worth, and ends that are shifted."""
+    """The verdict, the rises, how much was read at which points, what estimates are worth, and shifted ends."""
     judged = found.judge()
     splits = ", ".join((found.reference, *found.interventions))
+    other = "" if judged.evaluated == judged.verdict else f"; between the networks that it ends at: {judged.evaluated}"
     shifts = describe_shifts(judged.shifted, found.unit, found.names)
-    yield f"Over {splits} the path is {describe_settled_verdict(found, judged)}.{shifts}"
+    at = " at these points" if judged.verdict == "connected" else ""
+    yield f"Over {splits} the path is {judged.verdict}{at} ({describe_tolerance(found)}){other}.{shifts}"
+    yield describe_rises(found)
     yield describe_reading(found)
-    yield BIASED
+    yield BIASED_AT_STOPPING
     yield from _describe_undefined(found)
 
 
-def describe_settled_verdict(found: SettledPath, judged: PathVerdict) -> str:
-    """The verdict with its tolerance, and of which points it speaks."""
+def describe_tolerance(found: SettledPath) -> str:
+    """The tolerance in words, with what it is of."""
     scale, _ = _choose_form(found)
-    within = f"tolerance {scale * judged.tolerance:g} {_name_unit(found)} of {_name_measure(found)}"
-    at = ", ".join(f"{t:g}" for t in found.ts)
-    only = f"; seen at t = {at} alone, and of what lies between nothing is claimed"
-    if judged.verdict == judged.evaluated:
-        return f"{judged.verdict} ({within}{only if judged.verdict == 'connected' else ''})"
-    other = f"between the networks that it ends at: {judged.evaluated}"
-    return f"{judged.verdict} ({within}); {other}{only}"
+    return f"tolerance {scale * found.tolerance:g} {_name_unit(found)} of {_name_measure(found)}"
 
 
 def describe_rises(found: SettledPath) -> str:
-    """The largest rise on every split with its place, its interval and its verdict."""
+    """The largest rise seen on every split with its place, its interval and its verdict."""
     scale, form = _choose_form(found)
     said = []
     for split, points in found.points.items():
@@ -113,13 +109,15 @@ def describe_rises(found: SettledPath) -> str:
 
 
 def describe_reading(found: SettledPath) -> str:
-    """How many rows were read at how many points, split by split."""
-    inner = len(found.ts) - 2
-    said = [
-        f"{_show_rows(found, split)} rows of {split} at {len(points)} of {inner} inner points"
-        for split, points in found.points.items()
-    ]
-    return f"Read until settled, with 95 % confidence on each split: {join_words(said)}."
+    """How many rows were read of each split, and at which points; of what lies between nothing is claimed."""
+    groups: dict[tuple[float, ...], list[str]] = {}
+    for split in found.points:
+        groups.setdefault(found.seen(split), []).append(f"{_show_rows(found, split)} rows of {split}")
+    said = "; ".join(f"{join_words(rows)} at t = {', '.join(f'{t:g}' for t in at)}" for at, rows in groups.items())
+    return (
+        f"Read until settled, each split with 95 % confidence, at {len(found.ts)} points allowed: {said}. Of what lies "
+        "between these points nothing is claimed."
+    )
 
 
 def write_settled_lines(found: SettledPath) -> Iterator[str]:
