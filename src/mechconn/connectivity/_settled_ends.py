@@ -15,9 +15,9 @@ from mechconn.stats import MeanBounds, choose_designs
 def find_shifted_ends(rows: PathRows, margin: float) -> Iterator[ShiftedEnd]:
     """The ends of a path that are other networks than the saved ones, by accuracy, split by split.
 
-    With d_i the difference of both networks' correctness on row i, both ends are read on until the interval of E[d]
-    by betting, 95 % at every time, lies within the margin or beyond it; where all rows leave it open, their mean decides,
-    as in `Profile.shifted_ends`. So does the mean loss of the rows read, where there is no accuracy.
+    With d_i the difference of both networks' correctness on row i, both ends are read on until the interval of E[d] by
+    betting, 95 % at every time, lies within the margin or beyond it. Where all rows leave it open, their mean decides, as
+    in `Profile.shifted_ends`; so does the mean loss of the rows read, where there is no accuracy.
     """
     for end, t in enumerate((0.0, 1.0)):
         point = rows.path.end_at(t)
