@@ -126,6 +126,12 @@ def along(norm: Callable[[Any], Any], **settings: Any) -> Operation:
     return run
 
 
+def in_order(data: Any) -> mc.Suite:
+    """A loader that shuffles is refused where rows are read until verdicts are settled: its rows in order."""
+    own = DataLoader(data.dataset, batch_size=8) if isinstance(data, DataLoader) else data
+    return mc.Suite({"cue": own, "hue": own})
+
+
 def moved(model: nn.Module) -> nn.Module:
     return mc.with_parameters(model, beside(model)[1])
 
@@ -306,6 +312,12 @@ READING: dict[str, Operation] = {
     ),
     "evaluate_path, a user's policy": lambda model, data: mc.evaluate_path(
         model, mc.LinearPath.between(model, moved(model)), mc.Suite({"cue": data}), ts=3, norm=NearestNorm()
+    ),
+    "settle_path": lambda model, data: mc.settle_path(
+        model, mc.LinearPath.between(model, moved(model)), in_order(data), ts=3, norm=mc.Reestimate(data)
+    ),
+    "settle_path, a user's path and policy": lambda model, data: mc.settle_path(
+        model, SphericalPath(model, moved(model)), in_order(data), ts=5, norm=NearestNorm(), tolerance=0.5
     ),
     "fit_path, points": lambda model, data: mc.fit_path(model, model, moved(model), PATH_FITS["BezierFit"], data),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),

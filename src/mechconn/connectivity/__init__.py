@@ -46,6 +46,10 @@ from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
 from mechconn.connectivity._settle_path import settle_lines as settle_lines
 from mechconn.connectivity._settle_path import settle_path as settle_path
+from mechconn.connectivity._settled_page import BIASED_AT_STOPPING as BIASED_AT_STOPPING
+from mechconn.connectivity._settled_page import describe_reading as describe_reading
+from mechconn.connectivity._settled_page import describe_rises as describe_rises
+from mechconn.connectivity._settled_page import describe_tolerance as describe_tolerance
 from mechconn.connectivity._settled_page import make_settled_section as make_settled_section
 from mechconn.connectivity._settled_path import SettledPath as SettledPath
 from mechconn.connectivity._settled_path import SettledPoint as SettledPoint

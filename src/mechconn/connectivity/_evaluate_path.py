@@ -122,9 +122,7 @@ def evaluate_line(
         states.append(state)
         report(done=len(states))
     start, end = states
-    constant = None
-    if len(grid) > 2 and start and end and norm.is_constant(evaluator.network, path, start, end, evaluator.example):
-        constant = {name: start[name] for name in list_statistics(evaluator.network.module)}
+    constant = find_constant_statistics(evaluator, path, norm, start, end) if len(grid) > 2 else None
     for number, t in enumerate(grid[1:-1], start=3):
         found, _ = evaluator.along(path, t, norm, constant, splits)
         collected.add(t, found)
@@ -139,7 +137,7 @@ def evaluate_line(
         samples=collected.samples,
         reference=evaluator.suite.reference,
         interventions=evaluator.suite.interventions if splits is None else (),
-        settings={**path.describe(), "norm": norm.describe(), **evaluator.settings, **_describe_mixing(evaluator)},
+        settings={**path.describe(), "norm": norm.describe(), **evaluator.settings, **describe_mixing(evaluator)},
         metrics={name: splits for name, splits in means.items() if name not in OWN_NAMES},
         per_sample={m: {s: torch.stack(v) for s, v in splits.items()} for m, splits in collected.rows.items()},
         each=collected.each,
@@ -152,7 +150,16 @@ def evaluate_line(
     return profile
 
 
-def _describe_mixing(evaluator: Evaluator) -> dict[str, str]:
+def find_constant_statistics(
+    evaluator: Evaluator, path: Path, norm: NormPolicy, start: Buffers | None, end: Buffers | None
+) -> Buffers | None:
+    """The normalisation statistics of all points of a path, from the buffers at its ends; None where they differ."""
+    if not start or not end or not norm.is_constant(evaluator.network, path, start, end, evaluator.example):
+        return None
+    return {name: start[name] for name in list_statistics(evaluator.network.module)}
+
+
+def describe_mixing(evaluator: Evaluator) -> dict[str, str]:
     """The type in which weights are mixed, where it is another than their own."""
     held = {parameter.dtype for parameter in evaluator.network.make_weightless_parameters().values()}
     return {"mixed_in": "float32"} if held & {*HALF} else {}

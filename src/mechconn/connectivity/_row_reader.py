@@ -147,6 +147,24 @@ class RowReader:
             self._parts.append(self.evaluator.on_rows(part))
         return self._parts[look]
 
+    def between(self, spans: Mapping[str, tuple[int, int]]) -> Evaluator:
+        """The evaluator of the rows of each split from one look to another, both included.
+
+        Batches must have been read so far before, through `at`. Nothing that it computes is kept.
+        """
+        cut: dict[str, Data] = {}
+        for split, (first, last) in spans.items():
+            data, parts = self.evaluator.suite[split], self._batches.get(split, [])
+            if split in self._orders:
+                ends = [0, *self._ends[split]]
+                rows = self._orders[split][ends[first] : ends[min(last + 1, len(ends) - 1)]]
+                cut[split] = select_rows(data, rows)  # pyright: ignore[reportArgumentType]
+            else:
+                cut[split] = _BatchSpan(
+                    data, parts[first - 1].last if first else 0, parts[min(last, len(parts) - 1)].last
+                )
+        return self.evaluator.on_rows(Suite(cut, next(iter(cut)), ()))
+
     def _was_complete(self, split: str, look: int) -> bool:
         return look > 0 and self.is_complete(split, look - 1)
 
@@ -265,6 +283,16 @@ def _check_batches(split: str, suite: Suite, clustered: bool) -> None:
             f"until='settled' with cluster= reads whole clusters by index, and split {split!r} is a "
             f"{type(suite[split]).__name__}; pass its dataset, or an (x, y) pair of tensors"
         )
+
+
+class _BatchSpan:
+    """The batches of an iterable from one number to another."""
+
+    def __init__(self, data: Any, first: int, end: int) -> None:
+        self._data, self._first, self._end = data, first, end
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self._data), self._first, self._end)
 
 
 class _BatchPart:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mechconn.connectivity._barrier import Barrier, ConnectionVerdict, compute_barrier
 from mechconn.connectivity._path_verdict import PathVerdict, combine_verdicts
 from mechconn.connectivity._profile import NotFinite
+from mechconn.connectivity._rise_evidence import Rise
 from mechconn.connectivity._saved_ends import ShiftedEnd
 from mechconn.connectivity._settled_page import (
     draw_settled_path,
@@ -23,9 +24,6 @@ from mechconn.stats import Interval
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
-
-Rise = Literal["above", "below", "not settled"]
-"""Where the rise at a point lies: its whole interval above the tolerance, or at most at it, or neither."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,9 @@ class SettledPath(Result, kind="settled_path"):
 
     @property
     def verdicts(self) -> Mapping[str, ConnectionVerdict]:
-        """Split -> "connected" where every inner point was visited and lies below the tolerance, "not connected" where
-        some point lies above it, else "undetermined".
+        """Split -> "connected", "not connected" or "undetermined".
+
+        Connected where every inner point was visited and lies below the tolerance, not where some point lies above it.
         """
         return {split: self._judge(split) for split in self.points}
 
@@ -158,7 +157,7 @@ class SettledPath(Result, kind="settled_path"):
 
     @property
     def findings(self) -> tuple[str, ...]:
-        """The verdict and at which points, how much was read, what the estimates are worth, and ends that are shifted."""
+        """The verdict and at which points, how much was read, what estimates are worth, and ends that are shifted."""
         return tuple(write_settled_findings(self))
 
     def rows(self) -> list[dict[str, Any]]:
@@ -189,7 +188,7 @@ class SettledPath(Result, kind="settled_path"):
         return [make_settled_section(self, f"The path from {self.names[0]} to {self.names[1]}")]
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
-        """A matplotlib Figure: the rise at every visited point with its interval, a colour a split, and the tolerance."""
+        """A matplotlib Figure: the rise at every visited point with its interval, by split, and the tolerance."""
         return draw_settled_path(self, ax)
 
     def __str__(self) -> str:

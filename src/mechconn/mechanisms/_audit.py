@@ -108,8 +108,7 @@ class Audit(Result, kind="audit"):
         relearned: name of a network -> whether the mechanism is gone from it or hidden; empty where not asked for.
         probes: name of a network -> what its features hold; empty where not asked for.
         groups: name of a network -> how often it is right in each group of rows; empty where not asked for.
-        settled_paths: as `paths`, of an audit that was read until settled, whose `paths` are empty; its tolerance is in
-            the units of their L.
+        settled_paths: in the place of `paths`, and at a tolerance in accuracy, where they were read until settled.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("names", "headline", "verdict", "findings", "connections", "settings_hash")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mechconn.connectivity import make_path_section
+from mechconn.connectivity import make_path_section, make_settled_section
 from mechconn.mechanisms._audit_groups_page import list_group_sections
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE
 from mechconn.mechanisms._relearned_page import list_relearning_sections
@@ -34,13 +34,10 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
     for name, found in audit.probes.items():
         yield from (replace(section, title=f"What the features of {name} hold") for section in found.sections())
     for which, path in audit.paths.items():
-        title = f"The straight path, {'as it is' if which == 'before' else f'{b} aligned to {a}'}"
-        symmetry = "No symmetry was removed."
-        if which == "after" and audit.alignment is not None:
-            found = audit.alignment
-            removed = f"{found.removed[:1].upper()}{found.removed[1:]}"
-            symmetry = f"{removed} of units were removed by {found.settings['method']}: {found.distances}."
+        title, symmetry = _describe_line(audit, which)
         yield make_path_section(path, title, connections[which], symmetry)
+    for which, path in audit.settled_paths.items():
+        yield make_settled_section(path, *_describe_line(audit, which))
     if audit.alignment is not None:
         yield from audit.alignment.sections()
     if audit.blocks is not None:
@@ -56,3 +53,13 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
         title = "The same test images in every split" if paired else "The first samples of every split"
         note = "Each column is one row of the data and keeps its label." if paired else ""
         yield Section(title, strips=audit.pictures, note=note)
+
+
+def _describe_line(audit: Audit, which: str) -> tuple[str, str]:
+    """(the heading of a line's section, which symmetries were removed)."""
+    (a, b), found = audit.names, audit.alignment
+    title = f"The straight path, {'as it is' if which == 'before' else f'{b} aligned to {a}'}"
+    if which == "before" or found is None:
+        return title, "No symmetry was removed."
+    removed = f"{found.removed[:1].upper()}{found.removed[1:]}"
+    return title, f"{removed} of units were removed by {found.settings['method']}: {found.distances}."

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mechconn.alignment import Alignment
-from mechconn.connectivity import BlockProfiles, PathVerdict, Profile, describe_shifts
+from mechconn.connectivity import (
+    BIASED_AT_STOPPING,
+    BlockProfiles,
+    PathVerdict,
+    Profile,
+    SettledPath,
+    describe_reading,
+    describe_rises,
+    describe_shifts,
+    describe_tolerance,
+)
 from mechconn.losses import NATS
 from mechconn.mechanisms._amounts import choose_scale, format_amount
 from mechconn.mechanisms._audit_groups_page import describe_groups
@@ -73,6 +83,11 @@ def _describe_joining(audit: Audit) -> Iterator[str]:
     for which, path in audit.paths.items():
         how = "as it is" if which == "before" else "after alignment"
         yield _describe_path(path, connections[which], how, None if which == "before" else before)
+    for which, path in audit.settled_paths.items():
+        how = "as it is" if which == "before" else "after alignment"
+        yield _describe_settled_path(path, connections[which], how, None if which == "before" else before)
+    if audit.settled_paths:
+        yield BIASED_AT_STOPPING
     if audit.alignment is not None:
         yield _describe_alignment(audit.alignment, b, a)
     yield from audit.notes
@@ -81,7 +96,7 @@ def _describe_joining(audit: Audit) -> Iterator[str]:
         yield _describe_blocks(audit.blocks, audit.comparison.a.reference, moved)
     if audit.similarity:
         yield _describe_layers(audit.similarity)
-    if audit.paths:
+    if audit.paths or audit.settled_paths:
         yield THEORY
 
 
@@ -168,8 +183,7 @@ def _end_sentence(text: str) -> str:
 def _describe_path(path: Profile, found: PathVerdict, how: str, before: PathVerdict | None) -> str:
     """A path in a sentence or a few; `before` is the verdict on the path before alignment, where this is another."""
     verdict, unit = _describe_connection(found), path.unit
-    again = before is not None and found.shifted and found.shifted == before.shifted
-    shifts = " Its ends are those of the path before." if again else describe_shifts(found.shifted, unit, path.names)
+    shifts = _describe_ends(found, unit, path.names, before)
     bad = _list_not_finite(path)
     gaps = [(split, path.endpoint_minus_minimum(split)) for split in path.loss if split not in bad]
     listed = ", ".join(f"{format_amount(gap, unit)} {unit} on {split}" for split, gap in gaps)
@@ -179,6 +193,22 @@ def _describe_path(path: Profile, found: PathVerdict, how: str, before: PathVerd
         f"The straight path from {start} to {end}, {how}, is {verdict} "
         f"(tolerance {found.tolerance:g} {unit}).{shifts} {_describe_barriers(path)}{graded}"
     )
+
+
+def _describe_settled_path(path: SettledPath, found: PathVerdict, how: str, before: PathVerdict | None) -> str:
+    """The same of a path that was read until settled."""
+    start, end = path.names
+    shifts = _describe_ends(found, path.unit, path.names, before)
+    return (
+        f"The straight path from {start} to {end}, {how}, is {_describe_connection(found)} "
+        f"({describe_tolerance(path)}).{shifts} {describe_rises(path)} {describe_reading(path)}"
+    )
+
+
+def _describe_ends(found: PathVerdict, unit: str, names: tuple[str, str], before: PathVerdict | None) -> str:
+    """Which ends are other networks than the saved ones, unless the path before said so."""
+    again = before is not None and found.shifted and found.shifted == before.shifted
+    return " Its ends are those of the path before." if again else describe_shifts(found.shifted, unit, names)
 
 
 def _describe_connection(found: PathVerdict) -> str:

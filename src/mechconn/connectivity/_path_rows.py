@@ -1,0 +1,150 @@
+"""The rows of a suite at the points of one path, read part by part: at no point twice, and at all in one order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mechconn.connectivity._evaluate_path import find_constant_statistics
+from mechconn.connectivity._profile import NotFinite
+from mechconn.connectivity._row_reader import RowReader
+from mechconn.core import Buffers
+from mechconn.losses import Each
+from mechconn.network import (
+    InterpolateNorm,
+    KeepNorm,
+    NormPolicy,
+    Outcomes,
+    Point,
+    Reestimate,
+    check_row_count,
+    check_row_order,
+    join_outcomes,
+)
+from mechconn.paths import Path
+
+KEEPS_WEIGHTS = (KeepNorm, InterpolateNorm, Reestimate)
+"""Policies that change statistics alone, so that those of one t serve every reading there."""
+
+
+class PathRows:
+    """What a network does on a path, on the rows that have been read.
+
+    Args:
+        reader: says which rows come at each look.
+        path: the curve.
+        norm: where statistics come from; they are estimated once at each t.
+        on: "accuracy", for the error rate of each row, or the name of a metric.
+
+    Attributes:
+        looks: split -> the look up to which its ends were read.
+        undefined: where rows have no value.
+        each: what an accuracy is the share of.
+    """
+
+    def __init__(self, reader: RowReader, path: Path, norm: NormPolicy, on: str) -> None:
+        self.reader, self.path, self.norm, self.on = reader, path, norm, on
+        self.looks: dict[str, int] = {}
+        self.undefined: list[NotFinite] = []
+        self.each: Each = "rows"
+        self._ends: dict[str, list[tuple[Outcomes, Outcomes]]] = {}
+        self._values: dict[tuple[str, float], list[Float[np.ndarray, " n"]]] = {}
+        self._read: dict[tuple[str, float], int] = {}
+        self._states: dict[float, Buffers] = {}
+        self._constant: Buffers | None = None
+
+    def read_ends(self, wanted: Mapping[str, int]) -> None:
+        """Read both ends up to a look of each split, one look after another; what is known is not computed again."""
+        for look in range(max(wanted.values()) + 1):
+            splits = [
+                split
+                for split, last in wanted.items()
+                if self.looks.get(split, -1) < look <= last
+                and (look == 0 or not self.reader.is_complete(split, look - 1))
+            ]
+            if splits:
+                self._read_look(look, splits)
+            self.looks |= {split: max(look, self.looks.get(split, -1)) for split in splits}
+
+    def _read_look(self, look: int, splits: list[str]) -> None:
+        evaluator = self.reader.at(look)
+        (first, start), (last, end) = (evaluator.along(self.path, t, self.norm, splits=splits) for t in (0.0, 1.0))
+        if not self._ends:
+            self._constant = find_constant_statistics(self.reader.evaluator, self.path, self.norm, start, end)
+        for split in splits:
+            _check_rows(split, 1.0, first[split], last[split])
+            self._ends.setdefault(split, []).append((first[split], last[split]))
+            for t, found in ((0.0, first[split]), (1.0, last[split])):
+                self._keep(split, t, found)
+
+    def read(self, t: float, wanted: Mapping[str, int]) -> None:
+        """Read an inner point up to a look of each split, at most that of the ends."""
+        spans = {
+            split: (self._read.get((split, t), -1) + 1, look)
+            for split, look in wanted.items()
+            if self._read.get((split, t), -1) < look
+        }
+        evaluator = self.reader.between(spans)
+        found, state = evaluator.along(self.path, t, self.norm, self._states.get(t, self._constant), list(spans))
+        if state is not None and type(self.norm) in KEEPS_WEIGHTS:
+            self._states[t] = state
+        for split, (first, look) in spans.items():
+            ends = join_outcomes([start for start, _ in self._ends[split][first : look + 1]])
+            _check_rows(split, t, ends, found[split])
+            self._keep(split, t, found[split])
+            self._read[split, t] = look
+
+    def _keep(self, split: str, t: float, found: Outcomes) -> None:
+        """The rows' values of L, and a note where some row has none."""
+        if self.on == "accuracy":
+            answers = found.answers
+            if answers is None:
+                raise ValueError(
+                    f"split {split!r} has no accuracy: its task is no classification (whole-number targets [N], "
+                    "outputs [N, K]); name a metric with bounds, metrics={'error': mc.Metric(function, (low, high))}, "
+                    "on='error'"
+                )
+            self.each, bad = answers.each, answers.undefined is not None
+            values = 1.0 - answers.right.double()
+        else:
+            values = found.metrics[self.on]
+            bad = not bool(values.isfinite().all())
+        if bad and not any((known.split, known.t) == (split, t) for known in self.undefined):
+            self.undefined.append(NotFinite(split, self.on, t, float("nan")))
+        self._values.setdefault((split, t), []).append(values.numpy())
+
+    def values(self, split: str, t: float) -> Float[np.ndarray, " n"]:
+        """L of every row that was read at t, in the order of reading."""
+        parts = self._values[split, t]
+        if len(parts) > 1:
+            self._values[split, t] = parts = [np.concatenate(parts)]
+        return parts[0]
+
+    def count_rows(self, split: str) -> int:
+        """How many rows of a split that count were read at the ends."""
+        return len(self.values(split, 0.0))
+
+    def counted(self, split: str, look: int) -> Tensor | None:
+        """Which of the rows read up to a look count; None where all do."""
+        return join_outcomes([start for start, _ in self._ends[split][: look + 1]]).counted
+
+    def join_end(self, split: str, end: int) -> Outcomes:
+        """The outcomes at A (0) or B (1) on all rows of a split that were read there."""
+        return join_outcomes([pair[end] for pair in self._ends[split]])
+
+    def evaluate_saved(self, point: Point, split: str) -> Outcomes:
+        """The outcomes of a network as saved on the rows of a split that were read at the ends."""
+        parts = [self.reader.at(look).draws(split, point, further=False)[0] for look in range(len(self._ends[split]))]
+        return join_outcomes(parts)
+
+
+def _check_rows(split: str, t: float, before: Outcomes, found: Outcomes) -> None:
+    """Raise unless rows came as they did at t = 0, of which targets tell where batches do not shape them."""
+    check_row_count(split, f"t = {t:g}", len(before.loss), len(found.loss))
+    of_rows = found.answers is not None and found.answers.each == "rows"
+    if of_rows or found.targets.is_floating_point():
+        check_row_order(split, f"t = {t:g}", torch.equal(before.targets, found.targets))
