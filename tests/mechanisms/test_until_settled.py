@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
 from torch.utils.data import DataLoader, TensorDataset
 
 import mechconn as mc
@@ -43,17 +45,19 @@ def make_suite(*truths: Moves, seed: int = 0, rows: int = ROWS) -> mc.Suite:
     return mc.Suite(splits)
 
 
-class Counter(nn.Module):
-    """An identity that counts its rows."""
+def count_rows(call: Callable[[], Any]) -> tuple[Any, int]:
+    """(what a call gives, rows that went through identities in it)."""
+    rows = 0
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.rows = 0
+    def note(module: nn.Module, inputs: tuple[Any, ...], _: Any) -> None:
+        nonlocal rows
+        rows += len(inputs[0]) if isinstance(module, nn.Identity) else 0
 
-    def forward(self, x: Tensor) -> Tensor:
-        """The inputs."""
-        self.rows += len(x)
-        return x
+    handle = register_module_forward_hook(note)
+    try:
+        return call(), rows
+    finally:
+        handle.remove()
 
 
 # ---------------------------------------------------------------- the procedure, slowly
@@ -104,9 +108,8 @@ def test_against_a_slow_reading_of_the_procedure(seed: int) -> None:
 
 def test_rows_read_are_those_that_went_through_the_network() -> None:
     suite = make_suite((0.01, 0.01), (0.0, 0.6))
-    counter = Counter()
-    found = mc.measure_invariance(counter, suite, MARGIN, until="settled")
-    assert counter.rows == sum(found.samples.values()) < 0.3 * 3 * ROWS
+    found, rows = count_rows(lambda: mc.measure_invariance(nn.Identity(), suite, MARGIN, until="settled"))
+    assert rows == sum(found.samples.values()) < 0.3 * 3 * ROWS
     assert found.available == dict.fromkeys(suite, ROWS)
     assert found.invariant_to == ("r0",) and found.sensitive_to == ("r1",)
     assert any("rows were read until" in note and "biased" in note for note in found.notes)
@@ -126,10 +129,10 @@ def test_intervals_hold_and_the_loss_has_none() -> None:
 
 
 def test_where_nothing_settles_all_rows_are_read_once() -> None:
-    suite, counter = make_suite((0.08, 0.03), rows=400), Counter()
-    found = mc.measure_invariance(counter, suite, MARGIN, until="settled")
+    suite = make_suite((0.08, 0.03), rows=400)
+    found, rows = count_rows(lambda: mc.measure_invariance(nn.Identity(), suite, MARGIN, until="settled"))
     assert found["r0"].verdict == "undetermined" and found["r0"].to_settle is not None
-    assert counter.rows == 800 and dict(found.samples) == {"cue": 400, "r0": 400}
+    assert rows == 800 and dict(found.samples) == {"cue": 400, "r0": 400}
     assert all("biased" not in note for note in found.notes)
 
 
@@ -208,7 +211,7 @@ def test_comparisons_within_classes_read_all_rows() -> None:
         y = torch.arange(400) % 2
         group = torch.where(torch.rand(400) < 0.7, y, 1 - y)
     data = (torch.eye(2)[group], y)
-    suite = mc.split_by_agreement(data, group.tolist())
+    suite = mc.Suite(mc.split_by_agreement(data, group.tolist()), "agree")
     found = mc.measure_invariance(nn.Identity(), suite, until="settled")
     whole = mc.measure_invariance(nn.Identity(), suite)
     assert found.samples == whole.samples and found.sensitive_to == whole.sensitive_to != ()
@@ -244,16 +247,18 @@ def test_several_draws() -> None:
 
 
 def test_two_models_are_compared_on_the_rows_read_of_both() -> None:
-    suite, counter = make_suite((0.01, 0.01), (0.0, 0.6)), Counter()
-    other = nn.Linear(2, 2).requires_grad_(False)
+    suite = make_suite((0.01, 0.01), (0.0, 0.6))
+    with isolate_rng(0):
+        other = nn.Linear(2, 2).requires_grad_(False)
     other.weight.zero_()
-    found = mc.compare_mechanisms(counter, other, suite, MARGIN, until="settled")
+    asked = partial(mc.compare_mechanisms, nn.Identity(), other, suite, MARGIN, until="settled")
+    found, rows = count_rows(asked)
     whole = mc.compare_mechanisms(nn.Identity(), other, suite, MARGIN)
     assert found.verdict == whole.verdict == "dissimilar" and found.agreement == whole.agreement
     for split, apart in found.differences.items():
         low, high = apart.interval
         assert low <= whole.differences[split].effect <= high
-    assert counter.rows == sum(found.a.samples.values()) < ROWS
+    assert rows == sum(found.a.samples.values()) < ROWS
     assert found.a.samples["r1"] < found.b.samples["r1"]
     assert found.less["r1"].interval[0] > 0
 
