@@ -4,7 +4,7 @@ Planted truths: rows within which an intervention gains (a wrong prediction beco
 probabilities; margin 0.05, 10,000 rows or as asked. By `measure_invariance(until="settled")`, against alpha spending
 over exact bounds at looks that double: even shares of half of the level before the last look, the other half there.
 
-    python benchmarks/rows_to_settle.py [--rows 10000] [--draws 40]     rows until settled, verdicts, effects near and far
+    python benchmarks/rows_to_settle.py [--rows 10000] [--draws 40]     effects near the margin and far from it
     python benchmarks/rows_to_settle.py --margin-draws 400              truths on the margin: how often wrong
 """
 
@@ -148,8 +148,8 @@ def count_wrong(rows: int, draws: int) -> Iterator[str]:
             wrong += is_wrong(truth, found["i0"].verdict)
             read += found.samples["i0"]
         yield (
-            f"{truth}: wrong in {wrong} of {draws} ({100 * wrong / draws:.2f} %), {read / draws:,.0f} rows; an identity "
-            f"takes {spent / whole:.2f} of the seconds of all rows at once"
+            f"{truth}: wrong in {wrong} of {draws} ({100 * wrong / draws:.2f} %), {read / draws:,.0f} rows; an "
+            f"identity takes {spent / whole:.2f} of the seconds of all rows at once"
         )
 
 
