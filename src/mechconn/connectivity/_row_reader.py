@@ -112,6 +112,11 @@ class RowReader:
         ends = self._ends.get(split)
         return None if ends is None else ends[min(look, len(ends) - 1)]
 
+    def list_rows(self, split: str, look: int) -> Int[Tensor, " n"]:
+        """The rows of a split between the look before and this one, of data that are read by index."""
+        ends = [0, *self._ends[split]]
+        return self._orders[split][ends[look] : ends[look + 1]]
+
     def is_complete(self, split: str, look: int) -> bool:
         """Whether all rows have been read after a look; of batches once they were read."""
         ends = self._ends.get(split)
@@ -153,8 +158,7 @@ class RowReader:
     def _cut(self, split: str, look: int) -> Callable[[Data, int], Data]:
         """(data, number of its draw) -> its rows of one look."""
         if split in self._orders:
-            ends = [0, *self._ends[split]]
-            rows = self._orders[split][ends[look] : ends[look + 1]]
+            rows = self.list_rows(split, look)
             return lambda data, _: select_rows(data, rows)  # pyright: ignore[reportArgumentType]
         end = list_looks(None, look + 1)[-1]
 
@@ -202,10 +206,16 @@ class RowsRead:
     def read(self, split: str, look: int) -> None:
         """Read a split up to a look; what has been read is not read again."""
         parts = self._parts.setdefault(split, [])
-        for number in range(self.looks.get(split, -1) + 1, look + 1):
-            if number == 0 or not self.reader.is_complete(split, number - 1):
+        for number in self.list_unread(split, look):
+            if number == 0 or not self.reader.is_complete(split, number - 1):  # of a loader it shows as one reads
                 parts.append(self._compute(self.reader.at(number), split))
             self.looks[split] = number
+        self.looks[split] = max(look, self.looks.get(split, look))
+
+    def list_unread(self, split: str, look: int) -> list[int]:
+        """The looks whose rows would be read now, up to one."""
+        numbers = range(self.looks.get(split, -1) + 1, look + 1)
+        return [number for number in numbers if number == 0 or not self.reader.is_complete(split, number - 1)]
 
     def join(self, split: str) -> tuple[Outcomes, ...]:
         """The outcomes on all rows of a split that have been read, of every draw."""

@@ -42,8 +42,6 @@ from mechconn.mechanisms._judge import ALPHA as ALPHA
 from mechconn.mechanisms._judge import Judgement as Judgement
 from mechconn.mechanisms._judge import find_smallest_count as find_smallest_count
 from mechconn.mechanisms._judge import judge_family as judge_family
-from mechconn.mechanisms._map import MapAlignment as MapAlignment
-from mechconn.mechanisms._map import MapTask as MapTask
 from mechconn.mechanisms._map import align_lines as align_lines
 from mechconn.mechanisms._map import assemble_map as assemble_map
 from mechconn.mechanisms._map import describe_alignment as describe_alignment
@@ -55,6 +53,8 @@ from mechconn.mechanisms._map_lines import MapLines as MapLines
 from mechconn.mechanisms._map_pairs import MapPair as MapPair
 from mechconn.mechanisms._map_pairs import WalkedLine as WalkedLine
 from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
+from mechconn.mechanisms._map_task import MapAlignment as MapAlignment
+from mechconn.mechanisms._map_task import MapTask as MapTask
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import check_questions as check_questions
 from mechconn.mechanisms._measure import make_invariance as make_invariance
