@@ -247,6 +247,11 @@ def list_looks(rows: int | None, looks: int = 0) -> list[int]:
     return ends if rows is None else [*ends, rows]
 
 
+def describe_looks() -> dict[str, float]:
+    """What the looks depend on beside the rows and the seed: plain values for the record."""
+    return {"first": FIRST_LOOK, "growth": GROWTH}
+
+
 def draw_order(rows: int, together: Int[Tensor, " n"] | None, seed: int) -> Int[Tensor, " n"]:
     """A random order of rows, those of one group one after another.
 

@@ -53,6 +53,7 @@ from mechconn.mechanisms._map_lines import MapLines as MapLines
 from mechconn.mechanisms._map_pairs import MapPair as MapPair
 from mechconn.mechanisms._map_pairs import WalkedLine as WalkedLine
 from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
+from mechconn.mechanisms._map_settled import read_map as read_map
 from mechconn.mechanisms._map_task import MapAlignment as MapAlignment
 from mechconn.mechanisms._map_task import MapTask as MapTask
 from mechconn.mechanisms._measure import check_margin as check_margin
@@ -96,3 +97,5 @@ from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
 from mechconn.mechanisms._row_means import compute_difference as compute_difference
 from mechconn.mechanisms._training_runs import combine_training_runs as combine_training_runs
+from mechconn.mechanisms._until_settled import ModelReading as ModelReading
+from mechconn.mechanisms._until_settled import check_settles as check_settles

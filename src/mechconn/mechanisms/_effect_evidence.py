@@ -78,5 +78,6 @@ def spend_on_looks(
     if values is None or (known.complete and known.share == 1.0):
         return spend_level([(whole, known.share)])
     assert bounds is not None
-    betting = make_bounded_evidence(*values, paired, bounds, choose_designs(known.total))
+    before, after = (side.double() for side in values)
+    betting = make_bounded_evidence(before, after, paired, bounds, choose_designs(known.total))
     return spend_level([(betting, 1.0 - FINAL_SHARE), *([(whole, FINAL_SHARE)] if known.complete else [])])

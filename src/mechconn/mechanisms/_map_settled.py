@@ -28,18 +28,20 @@ from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._map_pairs import Pair, check_same_order, choose_confidence, choose_pair_bound
 from mechconn.mechanisms._outcomes import ModelOutcome, match_outcomes
 from mechconn.mechanisms._settled_differences import compare_read_effects
-from mechconn.mechanisms._until_settled import ModelReading, list_open_splits, read_until_settled
+from mechconn.mechanisms._until_settled import ModelReading, Prepare, list_open_splits, read_until_settled
 
 Place: TypeAlias = Literal["beyond", "within", "open"]
 """Whether an interval of a difference lies beyond the margin, within it, or neither."""
 
 
-def read_map(readings: Mapping[str, ModelReading], margin: float, on: On, stage: str) -> dict[str, ModelOutcome]:
+def read_map(
+    readings: Mapping[str, ModelReading], margin: float, on: On, stage: str, prepare: Prepare | None = None
+) -> dict[str, ModelOutcome]:
     """Name -> the outcomes of each model on the rows that settle its own verdicts and those on its pairs.
 
-    `stage` names the progress, which counts looks.
+    `stage` and `prepare` are as in `read_until_settled`.
     """
-    return read_until_settled(readings, OpenVerdicts(readings, margin, on).find, stage)
+    return read_until_settled(readings, OpenVerdicts(readings, margin, on).find, stage, prepare)
 
 
 @dataclass(eq=False)

@@ -35,6 +35,7 @@ again.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeAlias
 
 from mechconn.connectivity import Evaluator, RowReader, RowsRead
 from mechconn.core import Compute
@@ -44,6 +45,9 @@ from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._judge import list_open
 from mechconn.mechanisms._outcomes import ModelOutcome, ReadSoFar, SplitOutcome, check_outcomes
 from mechconn.network import Metric
+
+Prepare: TypeAlias = Callable[[Mapping[str, Collection[str]], int], None]
+"""Called with (name -> splits, look) before these are read."""
 
 
 def check_settles(on: On, metrics: Mapping[str, Metric]) -> None:
@@ -113,7 +117,7 @@ def read_until_settled(
     models: Mapping[str, ModelReading],
     find_open: Callable[[Mapping[str, ModelOutcome]], Mapping[str, Collection[str]]],
     stage: str,
-    prepare: Callable[[Mapping[str, Collection[str]], int], None] | None = None,
+    prepare: Prepare | None = None,
 ) -> dict[str, ModelOutcome]:
     """Name -> the model's outcomes on the rows that settle every verdict, or on all.
 
@@ -121,7 +125,7 @@ def read_until_settled(
         models: name -> what is read of it.
         find_open: outcomes of all so far -> name -> splits on which a verdict is open.
         stage: what progress is of, which counts looks.
-        prepare: called with (name -> splits, look) before these are read.
+        prepare: see `Prepare`.
     """
     look, asked = 0, {name: list(reading.suite) for name, reading in models.items()}
     compute, looks = next(iter(models.values())).compute, max(reading.reader.looks for reading in models.values())
