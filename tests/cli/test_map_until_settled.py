@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 import mechconn as mc
 from mechconn.cli import main
@@ -123,6 +123,7 @@ def test_what_is_done_is_not_done_again_and_never_taken_for_all_rows(
     assert read_map(run(capsys, *MAP, "--until", "settled")[1]).pairs == closer.pairs
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_map(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "audit.toml").write_text('until = "settled"\n' + TOML, encoding="utf-8")
     first = read_map(run(capsys, *MAP)[1])

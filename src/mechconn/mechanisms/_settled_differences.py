@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from mechconn.datasets import Suite
 from mechconn.mechanisms._compare import compare_effects
+from mechconn.mechanisms._comparison import Difference
 from mechconn.mechanisms._difference_evidence import CountDifferenceBounds, DifferenceEvidence
 from mechconn.mechanisms._effect_evidence import spend_on_looks
 from mechconn.mechanisms._effects import On
-from mechconn.mechanisms._observational import can_pair, compares_within_classes
+from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, match_outcomes, match_rows
 from mechconn.mechanisms._row_means import compute_difference
+from mechconn.network import check_row_count, check_row_order
 from mechconn.stats import Interval, bound_count_difference
 
 UNITS = 1
@@ -47,6 +50,24 @@ def compare_read_effects(
     low, high = (0.0, 1.0) if bounds is None else bounds
     whole, reach = DifferenceEvidence(effect, UNITS, find), (low - high, high - low)
     return spend_on_looks(whole, known, gaps if bets else None, can_pair(before[0], after[0]), reach)
+
+
+def compare_read_over_samples(
+    a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, confidence: float
+) -> dict[str, Difference]:
+    """Split -> how far its effects on two models lie apart; with this probability at all looks. See above.
+
+    Raises:
+        ValueError: the rows of some split came in another order for the second model.
+    """
+    a, b, found = *match_outcomes(a, b), dict[str, Difference]()
+    for name in a.splits:
+        check_row_count(name, "model_b", len(a.splits[name].loss), len(b.splits[name].loss))
+        check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
+        if name != suite.reference:
+            evidence = compare_read_effects(a, b, suite.reference, name, on)
+            found[name] = Difference(evidence.effect, evidence.interval(confidence))
+    return found
 
 
 def compare_read_split(a: ModelOutcome, b: ModelOutcome, name: str, on: On) -> DifferenceEvidence:
