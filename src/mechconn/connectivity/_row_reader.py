@@ -89,10 +89,8 @@ class RowReader:
                 together = numbers if together is None else join_groups(together, numbers)
         self._orders |= dict.fromkeys(splits, order := draw_order(rows, together, seed))
         ends = [rows] if self._compares_within() else list_looks(rows)
-        if together is not None:  # to the end of the cluster
-            groups = together[order]
-            last = torch.cat([groups[1:] != groups[:-1], torch.tensor([True])]).nonzero().flatten() + 1
-            ends = sorted({int(last[torch.searchsorted(last, end)]) for end in ends})
+        if together is not None:
+            ends = end_with_groups(ends, together[order])
         self._ends |= dict.fromkeys(splits, ends)
 
     def _compares_within(self) -> bool:
@@ -250,6 +248,17 @@ def list_looks(rows: int | None, looks: int = 0) -> list[int]:
 def describe_looks() -> dict[str, float]:
     """What the looks depend on beside the rows and the seed: plain values for the record."""
     return {"first": FIRST_LOOK, "growth": GROWTH}
+
+
+def end_with_groups(ends: Sequence[int], groups: Int[Tensor, " n"]) -> list[int]:
+    """Ends of looks, each moved to the end of the group that it lies in, of rows whose groups come one after another.
+
+    Example:
+        >>> end_with_groups([1, 2, 5], torch.tensor([7, 7, 3, 3, 3]))
+        [2, 5]
+    """
+    last = torch.cat([groups[1:] != groups[:-1], torch.tensor([True])]).nonzero().flatten() + 1
+    return sorted({int(last[torch.searchsorted(last, end)]) for end in ends})
 
 
 def draw_order(rows: int, together: Int[Tensor, " n"] | None, seed: int) -> Int[Tensor, " n"]:
