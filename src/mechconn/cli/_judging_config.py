@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from mechconn.cli._audit_config import AuditConfig
+from mechconn.cli._reading_config import ReadingConfig
 
 
-class JudgingConfig(AuditConfig):
+class JudgingConfig(ReadingConfig):
     """An audit's configuration by which a merged network is judged: one split is enough."""
 
     fewest_splits: ClassVar[int] = 1

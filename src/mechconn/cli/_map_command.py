@@ -13,7 +13,7 @@ from mechconn.cli._app import Root, app, check_target, choose_device, format_dur
 from mechconn.cli._run_command import StoreFolder
 
 if TYPE_CHECKING:
-    from mechconn.cli._audit_config import AuditConfig
+    from mechconn.cli._reading_config import ReadingConfig
 
 STEPS = "map"
 """The folder of the steps in a store."""
@@ -43,6 +43,13 @@ def map_models(
             "alignment where it names a method, else none."
         ),
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="end: all rows are read; settled: as many as settle every verdict, without paths; default: the "
+            "file's, else end."
+        ),
+    ] = None,
     engine: Annotated[str, typer.Option(help="inline, processes or ray.")] = "inline",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Jobs at a time, for --engine processes or ray; default: by the cores.")
@@ -69,7 +76,7 @@ def map_models(
     from mechconn.report import save_report
 
     (config, files, method), place, machine, target, kind, _ = collect_errors(
-        lambda: _read(folder, data, align),
+        lambda: _read(folder, data, align, until),
         lambda: choose_device(device),
         lambda: make_engine(cast(Any, check_choice("engine", engine, ENGINES)), workers, threads, gpus, ray_address),
         lambda: find_store_folder(store),
@@ -81,23 +88,28 @@ def map_models(
     where = data.parent.absolute()
     request = MapRequest(whole, config, where, model, base, key, root, seed, place, kind, method)
     chosen = points or (config.points if "points" in config.model_fields_set else 3)
-    job = prepare_map(request, MapChoice(barriers, chosen), target.absolute() / STEPS, machine)
+    job = prepare_map(request, MapChoice(barriers, chosen, config.until), target.absolute() / STEPS, machine)
     passes, seconds = estimate_map_seconds(job)
-    sys.stderr.write(f"{len(files)} models, {passes:,} forward passes of one row: about {format_duration(seconds)}\n")
+    most = "at most " if config.until == "settled" else ""
+    sys.stderr.write(
+        f"{len(files)} models, {most}{passes:,} forward passes of one row: about {format_duration(seconds)}\n"
+    )
     with show_progress_bars() as (report, say), redirect_stdout(sys.stderr):
         found = run_map(job, report, say)
     save_report(found, output)
     sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
 
 
-def _read(folder: Path, data: Path, align: str | None) -> tuple[AuditConfig, dict[str, Path], Any]:
-    """(the configuration, the models, how units are matched)."""
-    from mechconn.cli._audit_config import AuditConfig
+def _read(folder: Path, data: Path, align: str | None, until: str | None) -> tuple[ReadingConfig, dict[str, Path], Any]:
+    """(the configuration, with what the command line says of rows; the models; how units are matched)."""
     from mechconn.cli._map_files import choose_align, find_models
+    from mechconn.cli._reading_config import ReadingConfig, choose_until
     from mechconn.core import collect_errors, read_config
 
-    config = read_config(data, AuditConfig)
-    files, method = collect_errors(
-        lambda: find_models(folder, config, data.parent), lambda: choose_align(align, config)
+    config = read_config(data, ReadingConfig)
+    files, method, read = collect_errors(
+        lambda: find_models(folder, config, data.parent),
+        lambda: choose_align(align, config),
+        lambda: choose_until(until, config),
     )
-    return config, files, method
+    return read, files, method

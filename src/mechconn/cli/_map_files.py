@@ -20,7 +20,7 @@ from mechconn.cli._audit_sources import NORM, list_further
 from mechconn.cli._audit_splits import load_audit_data, resolve_source
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
-from mechconn.connectivity import Evaluator, read_first_rows
+from mechconn.connectivity import Evaluator, RowReader, read_first_rows
 from mechconn.core import Compute, build_named, check_choice, collect_errors, import_function, list_kinds, list_options
 from mechconn.datasets import ClusterLabels, Suite
 from mechconn.losses import Loss, read_loss
@@ -169,6 +169,7 @@ class MapContext:
     said: list[str]
     notes: list[str] = field(default_factory=list)
     _evaluators: dict[str, tuple[nn.Module, Evaluator]] = field(default_factory=dict)
+    _readers: dict[str, RowReader] = field(default_factory=dict)
     _first: tuple[Any, Any] | None = None
 
     @property
@@ -198,6 +199,14 @@ class MapContext:
             self._evaluators[name] = model, self.make_evaluator(model)
             self._drop_oldest()
         return self._evaluators[name]
+
+    def read(self, name: str) -> RowReader:
+        """The rows of the suite for a model, look by look."""
+        _, evaluator = self.load(name)
+        if name not in self._readers or self._readers[name].evaluator is not evaluator:
+            self._readers = {own: reader for own, reader in self._readers.items() if own in self.held}
+            self._readers[name] = RowReader(evaluator, evaluator.seed)
+        return self._readers[name]
 
     def make_evaluator(self, model: nn.Module) -> Evaluator:
         """What measures a model."""

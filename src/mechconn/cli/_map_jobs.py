@@ -16,6 +16,7 @@ from mechconn.cli._map_files import MapContext, MapRequest, open_context
 from mechconn.cli._map_store import (
     LINE,
     OUTCOMES,
+    ROWS_READ,
     UNIVERSE,
     VERSION,
     pack_line,
@@ -23,6 +24,7 @@ from mechconn.cli._map_store import (
     unpack_line,
     unpack_outcomes,
 )
+from mechconn.connectivity import describe_looks
 from mechconn.core import WRONG_INPUT, hash_values, read_safetensors
 from mechconn.mechanisms import MapLines, MapTask, WalkedLine, align_lines, make_lines
 from mechconn.network import Outcomes, copy_with_state, has_adapters, join_networks
@@ -65,6 +67,12 @@ class MapPlan:
         inputs = {"weights": StepInput(self.hashes[model]), "data": StepInput(self.inputs["data"])}
         return StepIdentity(OUTCOMES, VERSION, self.settings, inputs, self.threads)
 
+    def name_rows(self, model: str, look: int, splits: Sequence[str]) -> StepIdentity:
+        """The step of one model's outcomes on the rows of some splits that are read at one look."""
+        inputs = {"weights": StepInput(self.hashes[model]), "data": StepInput(self.inputs["data"])}
+        read = {"look": look, "splits": list(splits), "looks": describe_looks()}
+        return StepIdentity(ROWS_READ, VERSION, {**self.settings, "until settled": read}, inputs, self.threads)
+
     def name_universe(self) -> StepIdentity:
         """The step of all models' common order of units."""
         inputs = {name: StepInput(self.hashes[name]) for name in self.request.names}
@@ -98,6 +106,16 @@ class ModelJob:
 
     plan: MapPlan
     model: str
+
+
+@dataclass(frozen=True)
+class RowsJob:
+    """The outcomes of one model on the rows of some splits that are read at one look, for a worker."""
+
+    plan: MapPlan
+    model: str
+    look: int
+    splits: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -157,6 +175,30 @@ def _measure(plan: MapPlan, model: str) -> dict[str, Outcomes]:
 def read_outcomes(plan: MapPlan, model: str) -> dict[str, Outcomes]:
     """What `run_model_job` found, from the store."""
     return unpack_outcomes(Store(plan.store).step(plan.name_outcomes(model), _refuse, plan.request.device))
+
+
+def run_rows_job(job: RowsJob) -> bool:
+    """One model over the rows of one look; whether that was not done yet."""
+    plan = job.plan
+    with _limit_threads(plan.engine.threads):
+        name = plan.name_rows(job.model, job.look, job.splits)
+        step = Store(plan.store).step(name, lambda _: pack_outcomes(_read_rows(job)), plan.request.device)
+    return step.computed
+
+
+def _read_rows(job: RowsJob) -> dict[str, Outcomes]:
+    context, _ = hold_context(job.plan)
+    part = context.read(job.model).at(job.look)
+    found: dict[str, Outcomes] = {}
+    for split in job.splits:
+        found |= zip(part.suite.draws_of(split), part.draws(split), strict=True)
+    return found
+
+
+def load_rows(job: RowsJob) -> dict[str, Outcomes]:
+    """What `run_rows_job` found, from the store."""
+    name = job.plan.name_rows(job.model, job.look, job.splits)
+    return unpack_outcomes(Store(job.plan.store).step(name, _refuse, job.plan.request.device))
 
 
 def _refuse(_: Path) -> Any:
@@ -247,7 +289,11 @@ class MapFailedError(RuntimeError):
 
 
 def run_all(
-    function: Callable[[Any], Any], jobs: Sequence[Any], plan: MapPlan, report: Report, say: Callable[[str], None]
+    function: Callable[[Any], Any],
+    jobs: Sequence[Any],
+    engine: CellEngine,
+    report: Report,
+    say: Callable[[str], None],
 ) -> list[Any]:
     """What every job gave, in their order.
 
@@ -257,7 +303,7 @@ def run_all(
     """
     found: dict[int, Any] = {}
     failed: list[BaseException] = []
-    for number, future in run_jobs(function, jobs, plan.engine, say):
+    for number, future in run_jobs(function, jobs, engine, say):
         if (error := _find_error(future)) is None:
             found[number] = future.result()
         else:

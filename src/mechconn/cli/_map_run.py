@@ -28,7 +28,9 @@ from mechconn.cli._map_jobs import (
     run_line_job,
     run_model_job,
 )
+from mechconn.cli._map_rows import check_reads_by_index, read_models
 from mechconn.cli._map_store import hash_data, hash_suite
+from mechconn.connectivity import Until
 from mechconn.core import (
     Compute,
     Progress,
@@ -45,6 +47,7 @@ from mechconn.mechanisms import (
     MapAlignment,
     MapTask,
     MechanismMap,
+    ModelOutcome,
     assemble_map,
     describe_alignment,
     describe_pairwise,
@@ -68,10 +71,12 @@ class MapChoice:
     Attributes:
         barriers: "auto", "none", "tree", "all", or the name of a model, which is joined with every other.
         points: on each path.
+        until: whether all rows are read, or as many as settle every verdict; "auto" then walks no path.
     """
 
     barriers: str
     points: int
+    until: Until = "end"
 
     def resolve(self, request: MapRequest) -> MapTask:
         """What is asked of these models.
@@ -82,6 +87,8 @@ class MapChoice:
         names, config = request.names, request.config
         grid = tuple(i / (self.points - 1) for i in range(self.points))
         asked: Any = self.barriers
+        if asked == "auto" and self.until == "settled":
+            asked = "none"
         if asked == "auto":
             asked = "all" if len(names) <= FEW else "tree"
         if asked not in ("none", "tree", "all"):
@@ -91,7 +98,13 @@ class MapChoice:
                     f"{', ...' if len(names) > 8 else ''}), got {asked!r}"
                 )
             asked = [(asked, name) for name in names if name != asked]
-        return MapTask(config.margin, config.on, grid, config.tolerance, asked)
+        task = MapTask(config.margin, config.on, grid, config.tolerance, asked, self.until)
+        if self.until == "settled" and task.count_paths(names):
+            raise ValueError(
+                f"--barriers {self.barriers} walks paths, and barriers in loss need all rows; pass --barriers none, or "
+                "--until end"
+            )
+        return task
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +124,8 @@ def prepare_map(request: MapRequest, choice: MapChoice, store: Path, engine: Cel
             paths between them were asked for.
     """
     task, context = choice.resolve(request), open_context(request)
+    if choice.until == "settled":
+        check_reads_by_index(context, task)
     hashes: dict[str, str] = {}
     apart: list[str] = []
 
@@ -123,6 +138,8 @@ def prepare_map(request: MapRequest, choice: MapChoice, store: Path, engine: Cel
     if apart and choice.barriers != "auto":
         raise ValueError("\n".join(f"{why}; pass --barriers none for distances alone" for why in apart))
     notes = list(dict.fromkeys([*context.said, *context.notes]))
+    if choice.until == "settled" and choice.barriers == "auto":
+        notes.append("no path was walked: barriers in loss need all rows, and rows are read until verdicts are settled")
     if apart:
         task = replace(task, barriers="none")
         notes.append(f"no path was walked: {apart[0]}")
@@ -201,7 +218,9 @@ def estimate_map_seconds(job: MapJob) -> tuple[int, float]:
     rows = {split: sum(_count(data) for data in context.suite.draws_of(split).values()) for split in context.suite}
     read = _count(context.training) if context.training is not None else 0
     paths, inner = plan.task.count_paths(names), max(0, len(plan.task.grid) - 2)
-    missing = list_missing(plan, [plan.name_outcomes(name) for name in names])
+    missing = len(names)  # until settled, at most
+    if plan.task.until == "end":
+        missing = list_missing(plan, [plan.name_outcomes(name) for name in names])
     ends = len(names) if read and paths else 0
     reference = rows[context.suite.reference]
     passes = missing * sum(rows.values()) + (paths * inner + ends) * (reference + read)
@@ -230,25 +249,38 @@ def run_map(job: MapJob, progress: Progress, say: Callable[[str], None]) -> Mech
 
 
 def _run(job: MapJob, progress: Progress, say: Callable[[str], None]) -> MechanismMap:
-    plan, context, names = job.plan, job.context, job.plan.request.names
+    plan, context = job.plan, job.context
 
     def report_as(stage: str) -> Callable[[int, int], None]:
         return lambda done, total: progress(ProgressEvent(stage, done, total, {}))
 
-    run_all(run_model_job, [ModelJob(plan, name) for name in names], plan, report_as("evaluating the models"), say)
-    module, outcomes = context.load(names[0])[0], {}
-    for name in names:
-        evaluator = context.make_evaluator(module)
-        evaluator.remember(read_outcomes(plan, name))
-        outcomes[name] = measure_outcome(evaluator, plan.task.on)
+    outcomes = (
+        read_models(plan, context, progress, say)
+        if plan.task.until == "settled"
+        else _measure_models(plan, context, report_as("evaluating the models"), say)
+    )
     measured = measure_map(outcomes, context.suite, plan.task, Compute(progress=progress))
     pairs = plan.task.choose(measured)
     universe, alignment = _align(job, pairs, progress)
     jobs = [LineJob(plan, pair, universe) for pair in pairs]
-    lines = run_all(run_line_job, jobs, plan, report_as("walking the paths"), say) if jobs else []
+    lines = run_all(run_line_job, jobs, plan.engine, report_as("walking the paths"), say) if jobs else []
     norm = context.norm.describe() if context.norm is not None and jobs else {}
     found = assemble_map(measured, dict(zip(pairs, lines, strict=True)), plan.task, norm, alignment)
     return replace(found, notes=(*job.notes, *found.notes), settings=_record(job, found))
+
+
+def _measure_models(
+    plan: MapPlan, context: MapContext, report: Callable[[int, int], None], say: Callable[[str], None]
+) -> dict[str, ModelOutcome]:
+    """The outcomes of every model on all rows."""
+    names = plan.request.names
+    run_all(run_model_job, [ModelJob(plan, name) for name in names], plan.engine, report, say)
+    module, outcomes = context.load(names[0])[0], dict[str, ModelOutcome]()
+    for name in names:
+        evaluator = context.make_evaluator(module)
+        evaluator.remember(read_outcomes(plan, name))
+        outcomes[name] = measure_outcome(evaluator, plan.task.on)
+    return outcomes
 
 
 def _align(job: MapJob, pairs: Sequence[Pair], progress: Progress) -> tuple[bool, MapAlignment]:
@@ -285,6 +317,7 @@ def _record(job: MapJob, found: MechanismMap) -> dict[str, Any]:
         "config": json.loads(request.config.model_dump_json()),
         "align": request.align,
         "points": len(plan.task.grid),
+        "until": plan.task.until,
         "seed": request.seed,
         "engine": plan.engine.name,
         "workers": plan.engine.workers,

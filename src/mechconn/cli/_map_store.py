@@ -14,10 +14,12 @@ from mechconn.mechanisms import WalkedLine
 from mechconn.network import Answers, Outcomes
 from mechconn.store import StepOutput, StoredStep
 
-OUTCOMES, LINE, UNIVERSE = "map outcomes", "map line", "map universe"
+OUTCOMES, ROWS_READ, LINE, UNIVERSE = "map outcomes", "map rows", "map line", "map universe"
 VERSION = 1
 """Of the code that computes these steps; raised when the same input would give other numbers."""
 ROWS = 500
+TENSORS = ("right", "predicted", "labels", "shares", "example")
+"""Of answers; the last two are what outcomes of other rows are joined by."""
 
 
 def hash_suite(suite: Suite) -> str:
@@ -70,7 +72,7 @@ def pack_outcomes(found: Mapping[str, Outcomes]) -> StepOutput:
         parts = {"loss": own.loss, "targets": own.targets, "counted": own.counted}
         parts |= {f"metric {name}": values for name, values in own.metrics.items()}
         if answers is not None:
-            parts |= {"right": answers.right, "predicted": answers.predicted, "labels": answers.labels}
+            parts |= {name: getattr(answers, name) for name in TENSORS}
         tensors |= {f"{place} {name}": part.clone() for name, part in parts.items() if part is not None}
     return StepOutput({"draws": numbers}, {"outcomes": tensors})
 
@@ -89,8 +91,7 @@ def unpack_outcomes(step: StoredStep) -> dict[str, Outcomes]:
         }
         answers = None
         if own["answers"] is not None:
-            parts = {name: named.get(name) for name in ("predicted", "labels")}
-            answers = Answers(right=named["right"], **parts, **own["answers"])
+            answers = Answers(**{name: named.get(name) for name in TENSORS}, **own["answers"])  # pyright: ignore
         found[own["what"]] = Outcomes(
             loss=named["loss"],
             answers=answers,

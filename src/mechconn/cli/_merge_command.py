@@ -53,6 +53,12 @@ def merge(
     better: Annotated[
         str | None, typer.Option(help="Of a metric that judges (on): whether higher or lower values are better.")
     ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="end: all rows are read; settled: as many as settle every verdict; default: the file's, else end."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
     key: Annotated[
         str | None, typer.Option(help="Which state of files that hold several, such as state_dict_ema.")
@@ -68,7 +74,7 @@ def merge(
     from mechconn.cli._merge_plan import MergeWords, plan_merge
 
     words = MergeWords(
-        tuple(models), data, output, method, weights, base, align, judge, tolerance, splits, better, model, key,
+        tuple(models), data, output, method, weights, base, align, judge, tolerance, splits, better, until, model, key,
         shard_size, root, seed, device, precision,
     )  # fmt: skip
     plan = plan_merge(words)
@@ -144,5 +150,6 @@ def _prepare(plan: MergePlan) -> tuple[Any, Any]:
     assert plan.config is not None
     job = prepare_merge(plan.request, plan.config, plan.folder)
     passes, seconds = job.estimate_seconds(Compute(plan.device, plan.precision))
-    sys.stderr.write(f"{passes:,} forward passes of one row: about {format_duration(seconds)}\n")
+    most = "at most " if plan.config.until == "settled" else ""
+    sys.stderr.write(f"{most}{passes:,} forward passes of one row: about {format_duration(seconds)}\n")
     return job, lambda report: Compute(plan.device, plan.precision, progress=report)

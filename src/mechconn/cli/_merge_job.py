@@ -19,6 +19,7 @@ from mechconn.cli._audit_models import ModelLoader
 from mechconn.cli._audit_sources import MERGED, NORM
 from mechconn.cli._audit_splits import load_audit_data
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
+from mechconn.cli._judging_config import JudgingConfig
 from mechconn.cli._merge_config import NONE, MergeConfig
 from mechconn.cli._merge_request import MergeRequest
 from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
@@ -39,7 +40,7 @@ class MergeJob:
     """Everything read and checked, ready to run."""
 
     request: MergeRequest
-    config: AuditConfig
+    config: JudgingConfig
     models: dict[str, nn.Module]
     merged: nn.Module | None
     base: nn.Module | None
@@ -66,7 +67,7 @@ class MergeJob:
         return passes, passes * time_row(Network(model, compute), model, self.suite[self.suite.reference])
 
 
-def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> MergeJob:
+def prepare_merge(request: MergeRequest, config: JudgingConfig, folder: Path) -> MergeJob:
     """Read all networks and data; mistakes in any of them are reported together, a line each.
 
     Args:
@@ -131,7 +132,7 @@ def prepare_merge(request: MergeRequest, config: AuditConfig, folder: Path) -> M
     )
 
 
-def _leave_out_others(config: AuditConfig, settings: MergeConfig) -> AuditConfig:
+def _leave_out_others(config: JudgingConfig, settings: MergeConfig) -> JudgingConfig:
     """The configuration without what an audit asks beside; its alignment is that of the merge."""
     others = dict.fromkeys(("relearn", "probe", "groups", "blocks", "layers"))
     return config.model_copy(update={**others, "alignment": settings.align, "merge": settings})
@@ -240,6 +241,7 @@ def run_merge(job: MergeJob, compute: Compute) -> Merged:
         "loss": job.loss,
         "metrics": job.metrics,
         "cluster": job.clusters,
+        "until": job.config.until,
         "seed": job.request.seed,
         "compute": compute,
     }

@@ -26,7 +26,7 @@ from mechconn.merging import MergeMethod, TensorMerge, check_has_base, choose_be
 from mechconn.models import is_adapter_folder, is_merged_folder
 
 if TYPE_CHECKING:
-    from mechconn.cli._audit_config import AuditConfig
+    from mechconn.cli._judging_config import JudgingConfig
 
 PAGE = "merge.html"
 CHANGING = ("method", "weights", "align")
@@ -48,6 +48,7 @@ class MergeWords:
     tolerance: float | None
     splits: str | None
     better: str | None
+    until: str | None
     factory: str | None
     key: str | None
     shard_size: str
@@ -74,7 +75,7 @@ class MergePlan:
 
     request: MergeRequest
     settings: MergeConfig
-    config: AuditConfig | None
+    config: JudgingConfig | None
     folder: Path
     output: Path
     shard_size: int
@@ -102,7 +103,7 @@ def plan_merge(words: MergeWords) -> MergePlan:
     """
     (parents, merged, how), config, output, size, place, kind, *_ = collect_errors(
         lambda: find_networks(words.models, words.judge),
-        lambda: _read_configuration(words.data),
+        lambda: _read_configuration(words.data, words.until),
         lambda: _choose_output(words),
         lambda: read_size(words.shard_size),
         lambda: choose_device(words.device),
@@ -122,12 +123,13 @@ def plan_merge(words: MergeWords) -> MergePlan:
     return MergePlan(request, settings, config, _find_start(words.data), output, size, place, kind)
 
 
-def _read_configuration(file: Path | None) -> AuditConfig | None:
+def _read_configuration(file: Path | None, until: str | None) -> JudgingConfig | None:
     if file is None:
         return None
     from mechconn.cli._judging_config import JudgingConfig
+    from mechconn.cli._reading_config import choose_until
 
-    return read_config(file, JudgingConfig)
+    return choose_until(until, read_config(file, JudgingConfig))
 
 
 def _find_start(data: Path | None) -> Path:
@@ -254,10 +256,11 @@ def _check_unjudged(words: MergeWords, settings: MergeConfig, parents: Mapping[s
         lambda: _refuse_without_data("--tolerance", words.tolerance, "nothing is judged"),
         lambda: _refuse_without_data("--splits", words.splits, "nothing is judged"),
         lambda: _refuse_without_data("--better", words.better, "nothing is judged"),
+        lambda: _refuse_without_data("--until", words.until, "nothing is judged"),
     )
 
 
-def _check_judged(words: MergeWords, settings: MergeConfig, config: AuditConfig, parents: Mapping[str, Path]) -> None:
+def _check_judged(words: MergeWords, settings: MergeConfig, config: JudgingConfig, parents: Mapping[str, Path]) -> None:
     """Raise where what is asked does not fit the configuration, or the networks, before any of them is read."""
     names = config.model_copy(update={"relearn": None}).split_names
     collect_errors(

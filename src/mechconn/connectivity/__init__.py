@@ -41,6 +41,10 @@ from mechconn.connectivity._row_reader import RowReader as RowReader
 from mechconn.connectivity._row_reader import RowsRead as RowsRead
 from mechconn.connectivity._row_reader import Until as Until
 from mechconn.connectivity._row_reader import check_until as check_until
+from mechconn.connectivity._row_reader import describe_looks as describe_looks
+from mechconn.connectivity._row_reader import draw_order as draw_order
+from mechconn.connectivity._row_reader import end_with_groups as end_with_groups
+from mechconn.connectivity._row_reader import list_looks as list_looks
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words

@@ -89,10 +89,8 @@ class RowReader:
                 together = numbers if together is None else join_groups(together, numbers)
         self._orders |= dict.fromkeys(splits, order := draw_order(rows, together, seed))
         ends = [rows] if self._compares_within() else list_looks(rows)
-        if together is not None:  # to the end of the cluster
-            groups = together[order]
-            last = torch.cat([groups[1:] != groups[:-1], torch.tensor([True])]).nonzero().flatten() + 1
-            ends = sorted({int(last[torch.searchsorted(last, end)]) for end in ends})
+        if together is not None:
+            ends = end_with_groups(ends, together[order])
         self._ends |= dict.fromkeys(splits, ends)
 
     def _compares_within(self) -> bool:
@@ -111,6 +109,11 @@ class RowReader:
         """How many rows of a split have been read after a look, the first is 0; None of batches, which are counted."""
         ends = self._ends.get(split)
         return None if ends is None else ends[min(look, len(ends) - 1)]
+
+    def list_rows(self, split: str, look: int) -> Int[Tensor, " n"]:
+        """The rows of a split between the look before and this one, of data that are read by index."""
+        ends = [0, *self._ends[split]]
+        return self._orders[split][ends[look] : ends[look + 1]]
 
     def is_complete(self, split: str, look: int) -> bool:
         """Whether all rows have been read after a look; of batches once they were read."""
@@ -171,8 +174,7 @@ class RowReader:
     def _cut(self, split: str, look: int) -> Callable[[Data, int], Data]:
         """(data, number of its draw) -> its rows of one look."""
         if split in self._orders:
-            ends = [0, *self._ends[split]]
-            rows = self._orders[split][ends[look] : ends[look + 1]]
+            rows = self.list_rows(split, look)
             return lambda data, _: select_rows(data, rows)  # pyright: ignore[reportArgumentType]
         end = list_looks(None, look + 1)[-1]
 
@@ -220,10 +222,16 @@ class RowsRead:
     def read(self, split: str, look: int) -> None:
         """Read a split up to a look; what has been read is not read again."""
         parts = self._parts.setdefault(split, [])
-        for number in range(self.looks.get(split, -1) + 1, look + 1):
-            if number == 0 or not self.reader.is_complete(split, number - 1):
+        for number in self.list_unread(split, look):
+            if number == 0 or not self.reader.is_complete(split, number - 1):  # of a loader it shows as one reads
                 parts.append(self._compute(self.reader.at(number), split))
             self.looks[split] = number
+        self.looks[split] = max(look, self.looks.get(split, look))
+
+    def list_unread(self, split: str, look: int) -> list[int]:
+        """The looks whose rows would be read now, up to one."""
+        numbers = range(self.looks.get(split, -1) + 1, look + 1)
+        return [number for number in numbers if number == 0 or not self.reader.is_complete(split, number - 1)]
 
     def join(self, split: str) -> tuple[Outcomes, ...]:
         """The outcomes on all rows of a split that have been read, of every draw."""
@@ -253,6 +261,22 @@ def list_looks(rows: int | None, looks: int = 0) -> list[int]:
         ends.append(int(size))
         size *= GROWTH
     return ends if rows is None else [*ends, rows]
+
+
+def describe_looks() -> dict[str, float]:
+    """What the looks depend on beside the rows and the seed: plain values for the record."""
+    return {"first": FIRST_LOOK, "growth": GROWTH}
+
+
+def end_with_groups(ends: Sequence[int], groups: Int[Tensor, " n"]) -> list[int]:
+    """Ends of looks, each moved to the end of the group that it lies in, of rows whose groups come one after another.
+
+    Example:
+        >>> end_with_groups([1, 2, 5], torch.tensor([7, 7, 3, 3, 3]))
+        [2, 5]
+    """
+    last = torch.cat([groups[1:] != groups[:-1], torch.tensor([True])]).nonzero().flatten() + 1
+    return sorted({int(last[torch.searchsorted(last, end)]) for end in ends})
 
 
 def draw_order(rows: int, together: Int[Tensor, " n"] | None, seed: int) -> Int[Tensor, " n"]:

@@ -42,8 +42,7 @@ from mechconn.mechanisms._judge import ALPHA as ALPHA
 from mechconn.mechanisms._judge import Judgement as Judgement
 from mechconn.mechanisms._judge import find_smallest_count as find_smallest_count
 from mechconn.mechanisms._judge import judge_family as judge_family
-from mechconn.mechanisms._map import MapAlignment as MapAlignment
-from mechconn.mechanisms._map import MapTask as MapTask
+from mechconn.mechanisms._judge import list_open as list_open
 from mechconn.mechanisms._map import align_lines as align_lines
 from mechconn.mechanisms._map import assemble_map as assemble_map
 from mechconn.mechanisms._map import describe_alignment as describe_alignment
@@ -55,6 +54,9 @@ from mechconn.mechanisms._map_lines import MapLines as MapLines
 from mechconn.mechanisms._map_pairs import MapPair as MapPair
 from mechconn.mechanisms._map_pairs import WalkedLine as WalkedLine
 from mechconn.mechanisms._map_result import MechanismMap as MechanismMap
+from mechconn.mechanisms._map_settled import read_map as read_map
+from mechconn.mechanisms._map_task import MapAlignment as MapAlignment
+from mechconn.mechanisms._map_task import MapTask as MapTask
 from mechconn.mechanisms._measure import check_margin as check_margin
 from mechconn.mechanisms._measure import check_questions as check_questions
 from mechconn.mechanisms._measure import make_invariance as make_invariance
@@ -68,12 +70,14 @@ from mechconn.mechanisms._neighbours import NeighbourShare as NeighbourShare
 from mechconn.mechanisms._neighbours import measure_neighbours as measure_neighbours
 from mechconn.mechanisms._observational import rows_correspond as rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome as ModelOutcome
+from mechconn.mechanisms._outcomes import match_outcomes as match_outcomes
 from mechconn.mechanisms._outcomes import measure_outcome as measure_outcome
 from mechconn.mechanisms._over_clusters import RowValues as RowValues
 from mechconn.mechanisms._probe_result import Probe as Probe
 from mechconn.mechanisms._probe_result import ProbeScore as ProbeScore
 from mechconn.mechanisms._probe_task import ProbeTask as ProbeTask
 from mechconn.mechanisms._probes import probe as probe
+from mechconn.mechanisms._read_notes import note_rows_read as note_rows_read
 from mechconn.mechanisms._reduction import Reduction as Reduction
 from mechconn.mechanisms._relearned import Relearned as Relearned
 from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve
@@ -95,4 +99,9 @@ from mechconn.mechanisms._representations import RepresentationSimilarity as Rep
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
 from mechconn.mechanisms._row_means import compute_difference as compute_difference
+from mechconn.mechanisms._settled_differences import compare_read_over_samples as compare_read_over_samples
+from mechconn.mechanisms._settled_differences import compare_read_split as compare_read_split
 from mechconn.mechanisms._training_runs import combine_training_runs as combine_training_runs
+from mechconn.mechanisms._until_settled import ModelReading as ModelReading
+from mechconn.mechanisms._until_settled import check_settles as check_settles
+from mechconn.mechanisms._until_settled import read_until_settled as read_until_settled

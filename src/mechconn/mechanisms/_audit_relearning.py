@@ -14,13 +14,13 @@ from mechconn.datasets import Clusters, Suite
 from mechconn.descent import count_samples
 from mechconn.mechanisms._compare_relearning import prepare_relearning
 from mechconn.mechanisms._comparison import Comparison
-from mechconn.mechanisms._measure_relearning import RelearningSetup
 from mechconn.mechanisms._probe_result import Probe
 from mechconn.mechanisms._probe_task import ProbeTask
 from mechconn.mechanisms._probes import probe
 from mechconn.mechanisms._relearned import Relearned
 from mechconn.mechanisms._relearning import RelearningTask, draw_rows
 from mechconn.mechanisms._relearning_checks import check_another
+from mechconn.mechanisms._relearning_setup import RelearningSetup
 from mechconn.network import check_classified, unwrap_module
 
 

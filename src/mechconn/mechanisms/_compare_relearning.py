@@ -12,11 +12,11 @@ from mechconn.core import Compute, PerSampleLoss, as_data, check_is
 from mechconn.datasets import Clusters, Suite, read_clusters
 from mechconn.losses import as_loss
 from mechconn.mechanisms._effects import Invariance
-from mechconn.mechanisms._measure_relearning import RelearningSetup
 from mechconn.mechanisms._relearned import Relearned
 from mechconn.mechanisms._relearned_sentences import write_points
 from mechconn.mechanisms._relearning import RelearningTask
 from mechconn.mechanisms._relearning_checks import find_intervention, follows, has_same_weights
+from mechconn.mechanisms._relearning_setup import RelearningSetup
 from mechconn.network import unwrap_module
 
 SAME = (
@@ -56,7 +56,7 @@ def prepare_relearning(
         task.relearning, as_data("relearning data", task.data), suite, task.split,
         find_intervention(suite, task.split, task.intervention), margin, as_loss(loss), read_clusters(cluster, suite),
         task.symmetry, folder, seed, compute if copies else compute.without_progress(),
-        copies * len(task.relearning.rates) * task.relearning.seeds,
+        copies * len(task.relearning.rates) * task.relearning.seeds, task.until,
     )  # fmt: skip
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from mechconn.connectivity import FINAL_SHARE
 from mechconn.datasets import Suite
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence, make_bounded_evidence, spend_level
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, compute_evidence_by_class
-from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome, join_clusters
+from mechconn.mechanisms._outcomes import ModelOutcome, ReadSoFar, SplitOutcome, join_clusters
 from mechconn.mechanisms._row_means import compute_difference
-from mechconn.stats import choose_designs
+from mechconn.stats import Interval, choose_designs
 
 
 def collect_evidence(outcome: ModelOutcome, suite: Suite, on: On) -> dict[str, DifferenceEvidence]:
     """Split -> what is known of the effect there, of every split but the reference."""
-    return {name: compute_evidence(name, *both, on, outcome) for name, both in join_sides(outcome, suite).items()}
+    return {
+        name: compute_evidence(name, *both, on, outcome, outcome.read_beside(name, suite.reference))
+        for name, both in join_sides(outcome, suite).items()
+    }
 
 
 def join_sides(outcome: ModelOutcome, suite: Suite) -> dict[str, tuple[SplitOutcome, SplitOutcome]]:
@@ -24,9 +29,14 @@ def join_sides(outcome: ModelOutcome, suite: Suite) -> dict[str, tuple[SplitOutc
 
 
 def compute_evidence(
-    name: str, before: SplitOutcome, after: SplitOutcome, on: On, outcome: ModelOutcome
+    name: str,
+    before: SplitOutcome,
+    after: SplitOutcome,
+    on: On,
+    outcome: ModelOutcome,
+    known: ReadSoFar | None = None,
 ) -> DifferenceEvidence:
-    """What two splits say of the effect on accuracy, loss or a metric."""
+    """What two splits say of the effect on accuracy, loss or a metric; `known` is how much was read of both."""
     bounds = outcome.bounds_on(on)
     if on != "accuracy" and bounds is None and min(len(before.loss), len(after.loss)) < 2:
         if on != "loss":
@@ -40,13 +50,31 @@ def compute_evidence(
     else:
         here, there = before.rows(on), after.rows(on)
         whole, bets = compute_difference(here, there, on, paired, bounds), before.clusters is None
-    known = outcome.read.get(name)
+    values = (before.values(on), after.values(on)) if bets else None
+    return spend_on_looks(whole, known, values, paired, (0.0, 1.0) if on == "accuracy" else bounds)
+
+
+def spend_on_looks(
+    whole: DifferenceEvidence,
+    known: ReadSoFar | None,
+    values: tuple[Tensor, Tensor] | None,
+    paired: bool,
+    bounds: Interval | None,
+) -> DifferenceEvidence:
+    """What the rows of one look say of a difference of means, with bounds that hold at all looks; see `_until_settled`.
+
+    Args:
+        whole: what they say with bounds of all rows.
+        known: how much was read; None where nothing is read in part.
+        values: both sides, row by row, where rows are independent: they are bet on. Else each look has its share.
+        paired: whether differences are within rows.
+        bounds: the range of the values.
+    """
     if known is None:
         return whole
-    if not bets or (known.complete and known.share == 1.0):
+    if values is None or (known.complete and known.share == 1.0):
         return spend_level([(whole, known.share)])
-    range_of_values, designs = (0.0, 1.0) if on == "accuracy" else bounds, choose_designs(known.total)
-    assert range_of_values is not None
-    here, there = (side.values(on).double() for side in (before, after))
-    betting = make_bounded_evidence(here, there, paired, range_of_values, designs)
+    assert bounds is not None
+    before, after = (side.double() for side in values)
+    betting = make_bounded_evidence(before, after, paired, bounds, choose_designs(known.total))
     return spend_level([(betting, 1.0 - FINAL_SHARE), *([(whole, FINAL_SHARE)] if known.complete else [])])

@@ -17,7 +17,7 @@ from mechconn.alignment import (
     align_many,
     check_no_adapters,
 )
-from mechconn.connectivity import TOLERANCE, Evaluator, check_grid
+from mechconn.connectivity import TOLERANCE, Evaluator, Until, check_grid
 from mechconn.core import (
     Compute,
     PerSampleLoss,
@@ -39,19 +39,21 @@ from mechconn.mechanisms._map_pairs import (
     Pair,
     WalkedLine,
     check_barriers,
-    choose_confidence,
-    choose_paths,
     judge_pairs,
-    list_pairs,
     make_matrix,
 )
 from mechconn.mechanisms._map_result import MechanismMap
+from mechconn.mechanisms._map_settled import read_map
+from mechconn.mechanisms._map_task import MapAlignment, MapMeasures, MapTask
 from mechconn.mechanisms._map_tree import make_tree
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._outcomes import ModelOutcome, measure_outcome
+from mechconn.mechanisms._read_notes import note_rows_read
+from mechconn.mechanisms._until_settled import ModelReading
 from mechconn.network import Metric, NormPolicy, check_adapters_apart, check_metrics, join_networks, resolve_norm
 from mechconn.symmetry import Symmetry
 
+STAGE = "mapping the models"
 Aligning: TypeAlias = Aligner | AlignmentMethod | ManyAlignments | None
 
 
@@ -71,6 +73,7 @@ def mechanism_map(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
+    until: Until = "end",
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -110,14 +113,16 @@ def mechanism_map(
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`.
-        seed: of layers and loaders that draw from global generators.
+        until: "end" reads all rows, "settled" as many as settle every verdict on models and pairs, with the same joint
+            errors; see `measure_invariance`. With barriers="none": barriers are in loss, which takes all rows.
+        seed: of layers and loaders that draw from global generators, and of the order of rows.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where each model is.
-        progress: short for `Compute(progress=...)`; counts models and pairs.
+        progress: short for `Compute(progress=...)`; counts models and pairs, or looks.
 
     Raises:
         ValueError: fewer than two models, a suite without interventions, models that are not one module or a path
-            without a barrier (the pair is named), or as in `measure_invariance`.
+            without a barrier (the pair is named), until="settled" with barriers, or as in `measure_invariance`.
 
     Example:
         Two networks that always answer 1 and one that reads its input.
@@ -139,18 +144,22 @@ def mechanism_map(
     2023.
     """
     compute = resolve_compute(compute, device, progress)
-    check_questions(suite, margin, on, check_metrics(metrics))
+    check_questions(suite, margin, on, check_metrics(metrics), until)
     check_is("models", models, Mapping, "; write {name: model, ...}")
     check_two_models("a map", len(models))
     check_interventions("a map of mechanisms", suite.interventions)
     check_label_names([(f"model {name!r}", model) for name, model in models.items()], suite, loss)
     names = list(models)
     check_barriers(barriers, names)
-    task = MapTask(margin, on, check_grid(ts), check_non_negative("tolerance", tolerance), barriers)
+    task = MapTask(margin, on, check_grid(ts), check_non_negative("tolerance", tolerance), barriers, until)
+    task.check_settles(names)
     quiet = compute.without_progress()
     run: dict[str, Any] = {"loss": loss, "metrics": metrics, "cluster": cluster, "seed": seed, "compute": quiet}
     report = _Counter(compute, len(models) + task.count_paths(names))
     evaluators, lines, alignment = _prepare(models, suite, task, run, norm, align, symmetry, tuple(ignore))
+    if until == "settled":
+        readings = {name: ModelReading(own, on, compute) for name, own in evaluators.items()}
+        return assemble_map(measure_map(read_map(readings, margin, on, STAGE), suite, task), {}, task, {}, alignment)
     outcomes = {name: report.count(lambda own=own: measure_outcome(own, on)) for name, own in evaluators.items()}
     measured = measure_map(outcomes, suite, task)
     if lines is None:
@@ -158,56 +167,6 @@ def mechanism_map(
     walk = lines.walk
     walked = {pair: report.count(lambda pair=pair: walk(*pair)) for pair in task.choose(measured)}
     return assemble_map(measured, walked, task, lines.norm.describe(), alignment)
-
-
-@dataclass(frozen=True)
-class MapTask:
-    """What is asked of several models.
-
-    Attributes:
-        margin: the largest effect, and difference of effects, that counts as none.
-        on: what effects are measured in.
-        grid: points on each path.
-        tolerance: the largest barrier in loss that counts as none.
-        barriers: between which models paths are walked.
-    """
-
-    margin: float
-    on: On
-    grid: tuple[float, ...]
-    tolerance: float
-    barriers: Barriers | Sequence[Pair]
-
-    def count_paths(self, names: Sequence[str]) -> int:
-        """How many paths are walked."""
-        if self.barriers == "tree":
-            return len(names) - 1
-        return len(choose_paths(self.barriers, names, {}))
-
-    def choose(self, measured: MapMeasures) -> list[Pair]:
-        """The paths that are walked."""
-        distances = {pair: found.distance for pair, found in measured.pairs.items()}
-        return choose_paths(self.barriers, list(measured.invariance), distances)
-
-    def confidence(self, names: Sequence[str]) -> float:
-        """Of each barrier's interval: the pairs of a tree follow from the rows, so that it counts every pair."""
-        return choose_confidence(len(list_pairs(names)) if self.barriers == "tree" else self.count_paths(names))
-
-
-@dataclass(frozen=True)
-class MapMeasures:
-    """What the outcomes say: effects of every model, and the distance of every pair."""
-
-    invariance: Mapping[str, Invariance]
-    pairs: Mapping[Pair, MapPair]
-
-
-@dataclass(frozen=True)
-class MapAlignment:
-    """How units were matched: the settings, empty where they were not; and notes."""
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 def measure_map(
@@ -227,7 +186,7 @@ def measure_map(
         compute.report("judging the models", len(invariance), len(outcomes))
     report = partial(compute.report, "comparing the pairs")
     pairs = judge_pairs(outcomes, invariance, suite.reference, task.margin, task.on, report)
-    return MapMeasures(invariance, pairs)
+    return MapMeasures(invariance, pairs, note_rows_read(list(outcomes.values()), suite.reference))
 
 
 def assemble_map(
@@ -254,7 +213,7 @@ def assemble_map(
         aligned=bool(alignment.settings),
         norm=norm,
         compute=measured.invariance[names[0]].compute,
-        notes=(*alignment.notes, *shifted.values()),
+        notes=(*measured.notes, *alignment.notes, *shifted.values()),
         pairs=tuple(_add_line(found, walked.get(pair)) for pair, found in measured.pairs.items()),
         tolerance=task.tolerance,
         alignment=alignment.settings,
@@ -280,7 +239,7 @@ class _Counter:
         """The result of one step, once it is reported."""
         result = step()
         self.done.append(None)
-        self.compute.report("mapping the models", len(self.done), self.total)
+        self.compute.report(STAGE, len(self.done), self.total)
         return result
 
 

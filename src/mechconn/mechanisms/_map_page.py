@@ -183,7 +183,7 @@ def _make_distance_section(found: MechanismMap) -> Section:
         text="The largest difference of the effects of one intervention on two models.",
         figures=tuple(figures),
         tables=(_tabulate(found.names, found.distance),) if few else (),
-        note="" if few else _explain_pairs(found),
+        note=" ".join([*([] if few else [_explain_pairs(found)]), *([] if found.basins else _list_notes(found))]),
         downloads={"pairs.csv": _write_rows(found.rows()), **matrices},
     )
 
@@ -201,8 +201,12 @@ def _make_barrier_section(found: MechanismMap) -> Section:
         text=f"Along straight paths{points}. {aligned}{describe_norm(found.norm)}",
         figures=tuple(figures) if "barrier" in found.trees else (),
         tables=(_tabulate(found.names, found.barrier),) if few else listed,
-        note=" ".join(f"{note}." for note in found.notes),
+        note=" ".join(_list_notes(found)),
     )
+
+
+def _list_notes(found: MechanismMap) -> list[str]:
+    return [f"{note}." for note in found.notes]
 
 
 def _describe_alignment(found: MechanismMap) -> str:

@@ -18,7 +18,8 @@ from mechconn.mechanisms._difference_evidence import CountDifferenceBounds
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance, On
 from mechconn.mechanisms._map_tree import find_shortest_tree
 from mechconn.mechanisms._observational import rows_correspond
-from mechconn.mechanisms._outcomes import ModelOutcome
+from mechconn.mechanisms._outcomes import ModelOutcome, match_outcomes
+from mechconn.mechanisms._settled_differences import compare_read_effects
 from mechconn.network import check_row_count, check_row_order
 from mechconn.stats import Interval, bound_count_difference, clopper_pearson, round_counts_safely
 
@@ -89,9 +90,21 @@ def choose_confidence(claims: int) -> float:
     return 1.0 - (1.0 - CONFIDENCE) / max(1, claims)
 
 
+def choose_pair_bound(claims: int) -> CountDifferenceBounds:
+    """How differences of accuracy are bounded, of so many."""
+    return bound_count_difference if claims <= SHARPEST else bound_count_difference_quickly
+
+
 def compute_distance(a: Invariance, b: Invariance) -> float:
     """The largest |effect on one - effect on the other| over interventions."""
     return max(abs(a[name].effect - b[name].effect) for name in a.interventions)
+
+
+def _find_distance(a: Invariance, b: Invariance, found: Mapping[str, Difference]) -> float:
+    """The distance of two models, of the rows that were read of both where some were read of one alone."""
+    if a.samples == b.samples:
+        return compute_distance(a, b)
+    return max(abs(own.effect) for own in found.values())
 
 
 def judge_pairs(
@@ -110,14 +123,15 @@ def judge_pairs(
     pairs, first = list_pairs(list(outcomes)), next(iter(outcomes))
     interventions = invariance[first].interventions
     for other in outcomes:
-        check_same_order(outcomes[first], outcomes[other], other)
+        check_same_order(*match_outcomes(outcomes[first], outcomes[other]), other)
     claims = len(pairs) * len(interventions)
-    bound = bound_count_difference if claims <= SHARPEST else bound_count_difference_quickly
-    compare = partial(_compare, reference=reference, on=on, confidence=choose_confidence(claims), bound=bound)
+    confidence, bound = choose_confidence(claims), choose_pair_bound(claims)
+    compare = partial(_compare, reference=reference, on=on, confidence=confidence, bound=bound)
     judged = {}
     for number, (a, b) in enumerate(pairs, start=1):
-        found = {name: compare(outcomes[a], outcomes[b], name) for name in interventions}
-        judged[a, b] = _judge_pair(a, b, found, compute_distance(invariance[a], invariance[b]), margin)
+        sides = match_outcomes(outcomes[a], outcomes[b])
+        found = {name: compare(*sides, name) for name in interventions}
+        judged[a, b] = _judge_pair(a, b, found, _find_distance(invariance[a], invariance[b], found), margin)
         report(number, len(pairs))
     return judged
 
@@ -138,6 +152,9 @@ def _compare(
     confidence: float,
     bound: CountDifferenceBounds,
 ) -> Difference:
+    if a.read:
+        evidence = compare_read_effects(a, b, reference, name, on, bound)
+        return Difference(evidence.effect, evidence.interval(confidence))
     before, after = ((a.splits[split], b.splits[split]) for split in (reference, name))
     return compare_effects(before, after, on, a.bounds_on(on), confidence, bound)
 

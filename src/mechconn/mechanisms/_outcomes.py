@@ -146,6 +146,14 @@ class ReadSoFar:
     complete: bool
     total: int | None
 
+    def join(self, other: ReadSoFar) -> ReadSoFar:
+        """The same of a comparison of two splits, one of which may be read further, or be longer, than the other.
+
+        A comparison at one look takes the smaller share of both: as long as one of them is read in part, it has at most
+        as many looks as the longer one, each with that one's share, and all are read once.
+        """
+        return ReadSoFar(min(self.share, other.share), self.complete and other.complete, self.total)
+
 
 def _match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
     """Two splits, or one split of two models, cut to the rows that were read of both, where rows correspond."""
@@ -174,6 +182,10 @@ class ModelOutcome:
         before, after = self.splits[reference], self.splits[split]
         alike = bool(self.read) and self.read[reference].total == self.read[split].total
         return _match_rows(before, after) if alike else (before, after)
+
+    def read_beside(self, split: str, reference: str) -> ReadSoFar | None:
+        """How much was read of a split and the reference, which are compared; None where all was."""
+        return self.read[split].join(self.read[reference]) if self.read else None
 
     def adjust(self, split: str, confidence: float) -> float:
         """The confidence of an interval that is to hold with another whenever reading stops."""

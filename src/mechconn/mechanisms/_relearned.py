@@ -105,6 +105,16 @@ class RelearningRun:
     against: RelearningCurve
 
 
+def follows_already(run: RelearningRun, margin: float) -> bool:
+    """Whether a network follows the mechanism before any step; see `Relearned.find_state`."""
+    return min(run.curve.interval[0][0] - run.curve.chance, run.at_start_interval[0]) > margin
+
+
+def may_follow_already(run: RelearningRun, margin: float) -> bool:
+    """Whether it seems to, and more rows would show it."""
+    return min(run.curve.means[0] - run.curve.chance, run.at_start) > margin and not follows_already(run, margin)
+
+
 @dataclass(frozen=True, repr=False)
 class Relearned(Result, kind="relearning"):
     """Whether a mechanism is gone or hidden, run by run; `print` says it in sentences.
@@ -170,9 +180,7 @@ class Relearned(Result, kind="relearning"):
         of what it is compared with, both by more than the margin (lower bounds). A network that never met a mechanism
         responds to it too, by the luck of its first weights: so one of the two would not do.
         """
-        above = run.curve.interval[0][0] - run.curve.chance
-        follows = min(above, run.at_start_interval[0]) > self.margin
-        return find_state(run.before[self.intervention], follows, run.verdict)
+        return find_state(run.before[self.intervention], follows_already(run, self.margin), run.verdict)
 
     def count(self, state: State | RelearningVerdict) -> int:
         """In how many runs relearning says "hidden", "gone" or "undetermined", or the network "uses" or "avoids" it."""

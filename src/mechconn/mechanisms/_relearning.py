@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +13,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from mechconn.connectivity import Until, check_until
 from mechconn.core import (
     ADDED_LATER,
+    Buffers,
     Compute,
     Data,
     MethodSettings,
+    Params,
     check_by_index,
     check_count,
     check_is,
@@ -50,7 +53,7 @@ from mechconn.losses import Loss
 from mechconn.mechanisms._balanced import Balancing
 from mechconn.mechanisms._relearning_checks import hash_rows
 from mechconn.mechanisms._slug import make_slug
-from mechconn.network import Inference, check_classified, check_predictions, compute_outcomes
+from mechconn.network import Inference, Network, check_classified, check_predictions, compute_outcomes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,7 @@ class RelearningTask:
         relearning: steps, rate, seeds.
         intervention: the intervention that takes the mechanism's information away; found where it is not named.
         symmetry: by which the networks are balanced; see `measure_relearning`.
+        until: "end" measures on all rows, "settled" on as many as settle the verdict; see `measure_relearning`.
     """
 
     data: Data
@@ -153,8 +157,10 @@ class RelearningTask:
     relearning: Relearning = Relearning()
     intervention: str | None = None
     symmetry: Balancing = "auto"
+    until: Until = "end"
 
     def __post_init__(self) -> None:
+        check_until(self.until)
         check_is("relearning", self.relearning, Relearning, "; write mechconn.Relearning(steps=(0, 10, 25, 50, 100))")
         if self.placebo is not None:
             check_is("placebo", self.placebo, Placebo, "; write mechconn.Placebo(data, split)")
@@ -176,6 +182,28 @@ class Looks:
 
 
 @dataclass(frozen=True, eq=False)
+class KeptStates:
+    """A network while it relearned with one seed, so that it can be measured later.
+
+    Attributes:
+        network: its architecture.
+        fixed: name -> parameters that do not change.
+        changed: step by step, ("param" or "buffer", name) -> value, on the CPU.
+    """
+
+    network: Network
+    fixed: Mapping[str, Tensor]
+    changed: tuple[Mapping[tuple[str, str], Tensor], ...]
+
+    def load(self, step: int, fixed: Mapping[str, Tensor], device: torch.device) -> tuple[Params, Buffers]:
+        """Copies of the parameters and buffers at a step, with those that do not change."""
+        own = {key: tensor.to(device, copy=True) for key, tensor in self.changed[step].items()}
+        params = {name: tensor.to(device, copy=True) for name, tensor in fixed.items()}
+        params |= {name: tensor for (kind, name), tensor in own.items() if kind == PARAM}
+        return params, {name: tensor for (kind, name), tensor in own.items() if kind == BUFFER}
+
+
+@dataclass(frozen=True, eq=False)
 class Attack:
     """One way of relearning, the same for every network: the data, the protocol, and what is measured.
 
@@ -184,6 +212,7 @@ class Attack:
         measured: the rows to measure on.
         split: what errors call these.
         folder: where runs write checkpoints; None writes none.
+        keeps: whether networks are kept at every step and measured later; else they are measured on the way.
     """
 
     relearning: Relearning
@@ -194,14 +223,24 @@ class Attack:
     seed: int
     compute: Compute
     folder: Path | None = None
+    keeps: bool = False
 
     def relearn(self, name: str, model: nn.Module, rate: float, report: Callable[[], None]) -> Looks:
         """How right a copy of the network is on every row, at every step and with every seed."""
-        found: list[Looks] = []
+        found = [method.looks for method in self._tune(name, model, rate, report)]
+        return Looks(torch.stack([look.correct for look in found]), found[0].commonest, found[0].counted)
+
+    def keep(self, name: str, model: nn.Module, rate: float, report: Callable[[], None]) -> list[KeptStates]:
+        """The network at every step, with every seed; what does not change is held once."""
+        first, *others = (method.states for method in self._tune(name, model, rate, report))
+        return [first, *(replace(own, network=first.network, fixed={}) for own in others)]
+
+    def _tune(self, name: str, model: nn.Module, rate: float, report: Callable[[], None]) -> Iterator[_Relearn]:
         for number in range(self.relearning.seeds):
             seed = derive_seed(self.seed, "relearning", number)
             method = _Relearn(self, rate)
-            known = f"{make_slug(name)}-{self.seed}-{rate:g}-{number}.safetensors"
+            kept = "-kept" if self.keeps else ""
+            known = f"{make_slug(name)}-{self.seed}-{rate:g}-{number}{kept}.safetensors"
             file = None if self.folder is None else self.folder / known
             try:
                 train(
@@ -210,9 +249,8 @@ class Attack:
                 )  # fmt: skip
             except FloatingPointError as error:
                 raise FloatingPointError(f"relearning at lr={rate:g}: {error}") from error
-            found.append(method.looks)
             report()
-        return Looks(torch.stack([look.correct for look in found]), found[0].commonest, found[0].counted)
+            yield method
 
     @cached_property
     def measured_hash(self) -> str:
@@ -244,9 +282,11 @@ class _Relearn(Method):
 
     Attributes:
         looks: what was measured, once it was run.
+        states: or the network at every step, where it is measured later.
     """
 
     looks: Looks
+    states: KeptStates
 
     def __init__(self, attack: Attack, rate: float) -> None:
         self._attack, self._rate = attack, rate
@@ -255,15 +295,17 @@ class _Relearn(Method):
         """The protocol at one rate, and what tells the measured rows from others."""
         attack = self._attack
         own = attack.relearning.list_fields() | {"lr": self._rate, "split": attack.split}
-        return {"method": "Relearning", **own, "measured": attack.measured_hash}
+        measured = "kept" if attack.keeps else attack.measured_hash
+        return {"method": "Relearning", **own, "measured": measured}
 
     def run(self, problem: Problem, descend: Descend) -> None:
         """Tune, and look before each of the steps that are asked for, and after the last."""
         relearning, kept = self._attack.relearning, problem.kept
+        look = self._keep if self._attack.keeps else self._look
 
         def relearn(step: TrainingStep) -> dict[str, Tensor]:
             if step.number in relearning.steps:
-                self._look(problem, step.number)
+                look(problem, step.number)
             return {"relearning": problem.risk(step.clean)}
 
         with keep_generator_states(problem.clean), isolate_rng(problem.seed, "count"):
@@ -281,9 +323,34 @@ class _Relearn(Method):
             steps=relearning.steps[-1],
         )
         descend(schedule, [relearn], problem.model, problem.clean)
-        self._look(problem, relearning.steps[-1])
+        look(problem, relearning.steps[-1])
+        if self._attack.keeps:
+            self.states = self._read_states(problem)
+            return
         correct = torch.stack([kept[_name_look(step)].cpu() for step in relearning.steps])
         self.looks = Looks(correct, float(kept["commonest"]), kept.get("counted"))
+
+    def _keep(self, problem: Problem, step: int) -> None:
+        """Keep the network as it is now, but for parameters that are not trained."""
+        named = {(PARAM, name): p for name, p in problem.model.named_parameters() if p.requires_grad}
+        named |= {(BUFFER, name): buffer for name, buffer in problem.model.named_buffers()}
+        problem.kept.update(
+            {
+                f"{_name_look(step)} {kind} {name}": tensor.detach().cpu().clone()
+                for (kind, name), tensor in named.items()
+            }
+        )
+
+    def _read_states(self, problem: Problem) -> KeptStates:
+        """What was kept, which leaves the run."""
+        changed: list[dict[tuple[str, str], Tensor]] = []
+        for step in self._attack.relearning.steps:
+            prefix = f"{_name_look(step)} "
+            own = {name: problem.kept.pop(name) for name in list(problem.kept) if name.startswith(prefix)}
+            keys = {name: tuple(name.removeprefix(prefix).split(" ", 1)) for name in own}
+            changed.append({(keys[name][0], keys[name][1]): tensor.cpu() for name, tensor in own.items()})
+        fixed = {name: p.detach() for name, p in problem.model.named_parameters() if not p.requires_grad}
+        return KeptStates(problem.network, fixed, tuple(changed))
 
     def _look(self, problem: Problem, step: int) -> None:
         """Measure how right each row is now; the network and the global generators stay as they are."""
@@ -299,6 +366,9 @@ class _Relearn(Method):
         problem.kept["commonest"] = torch.tensor(answers.commonest, dtype=torch.float64)
         if found.counted is not None:
             problem.kept["counted"] = found.counted
+
+
+PARAM, BUFFER = "param", "buffer"
 
 
 def _name_look(step: int) -> str:

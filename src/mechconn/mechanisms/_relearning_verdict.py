@@ -31,11 +31,23 @@ class Excess:
         model: how right each row is, float of shape [seeds, steps, rows]; the first step is 0.
         against: the same of the network that never met the mechanism, with the same rows and seeds.
         clusters: the number of each row's cluster, int64 of shape [rows]; None where rows are independent.
+        share: of the level, of intervals and verdicts; see `_relearning_looks`.
     """
 
     model: Float[Tensor, "s k r"]
     against: Float[Tensor, "s k r"]
     clusters: Int[Tensor, " r"] | None = None
+    share: float = 1.0
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval."""
+        return adjust_confidence(self.share)
+
+    @property
+    def interval(self) -> Interval:
+        """Of the mean after step 0, over rows and seeds."""
+        return self.after.interval(self.confidence)
 
     @cached_property
     def after(self) -> CrossedMean:
@@ -46,7 +58,7 @@ class Excess:
     def at_start(self) -> tuple[float, Interval]:
         """At step 0, where all seeds agree, with its interval over rows."""
         start = (self.model - self.against)[:1, 0].double()
-        return float(start.mean()), CrossedMean(start, LIMITS, self.clusters).over_rows(CONFIDENCE)
+        return float(start.mean()), CrossedMean(start, LIMITS, self.clusters).over_rows(self.confidence)
 
     @property
     def room(self) -> float:
@@ -58,7 +70,7 @@ class Excess:
 
         Where the other network leaves no room for an excess above the margin, none would be measured: undetermined.
         """
-        return judge_excess(self.after.interval(CONFIDENCE), margin) if self.room > margin else "undetermined"
+        return judge_excess(self.interval, margin) if self.room > margin else "undetermined"
 
     def plan(self, margin: float) -> Mapping[str, int] | None:
         """How many relearning seeds, or rows (clusters), or both, would settle it; None where a billion would not."""
@@ -68,7 +80,7 @@ class Excess:
         unit = "rows" if self.clusters is None else "clusters"
 
         def settles(more_seeds: int, more_rows: int) -> bool:
-            found = self.after.interval(CONFIDENCE, more_seeds, more_rows)
+            found = self.after.interval(self.confidence, more_seeds, more_rows)
             return judge_excess(found, margin) != "undetermined"
 
         if (found := _find_least(lambda n: settles(n, rows), seeds, MOST_SEEDS)) is not None:
@@ -99,9 +111,17 @@ def find_state(before: Effect, follows: bool, verdict: RelearningVerdict) -> Sta
     return verdict if before.verdict == "invariant" else "undetermined"
 
 
-def bound_steps(correct: Float[Tensor, "s k r"], clusters: Int[Tensor, " r"] | None) -> tuple[Interval, ...]:
+def bound_steps(
+    correct: Float[Tensor, "s k r"], clusters: Int[Tensor, " r"] | None, share: float = 1.0
+) -> tuple[Interval, ...]:
     """The interval over rows, or clusters, of the accuracy at each step, a mean over seeds."""
-    return tuple(CrossedMean(at, (0.0, 1.0), clusters).over_rows(CONFIDENCE) for at in correct.unbind(1))
+    confidence = adjust_confidence(share)
+    return tuple(CrossedMean(at, (0.0, 1.0), clusters).over_rows(confidence) for at in correct.unbind(1))
+
+
+def adjust_confidence(share: float) -> float:
+    """The confidence of an interval that has a share of the level."""
+    return CONFIDENCE if share == 1.0 else 1.0 - (1.0 - CONFIDENCE) * share
 
 
 def choose_rate(correct: Mapping[float, Float[Tensor, "s k r"]]) -> float:

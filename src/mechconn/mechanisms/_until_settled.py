@@ -25,19 +25,29 @@ over exact bounds at looks that double 285, 726 and 1,922; `benchmarks/rows_to_s
 **Other intervals** of the result hold whenever reading stops as well: they are those of the rows of one look with that
 look's share of the level. The level of the loss has no such interval, and it has none. Estimates at stopping are
 biased: of two effects of one size the one that chance made larger stops sooner.
+
+**Splits of unequal lengths.** A split is compared with a reference that may be read further. Betting bounds each side
+by itself, at all numbers of rows at once. The bound of all rows is taken once, when both have been read whole, and a
+look that has a share of the level takes the smaller share of both (`ReadSoFar.join`), so that the shares add up to one
+again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from typing import TypeAlias
 
 from mechconn.connectivity import Evaluator, RowReader, RowsRead
+from mechconn.core import Compute
 from mechconn.datasets import Suite, find_selection
 from mechconn.mechanisms._effect_evidence import collect_evidence
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._judge import list_open
 from mechconn.mechanisms._outcomes import ModelOutcome, ReadSoFar, SplitOutcome, check_outcomes
 from mechconn.network import Metric
+
+Prepare: TypeAlias = Callable[[Mapping[str, Collection[str]], int], None]
+"""Called with (name -> splits, look) before these are read."""
 
 
 def check_settles(on: On, metrics: Mapping[str, Metric]) -> None:
@@ -56,6 +66,7 @@ class ModelReading:
     Args:
         evaluator: of the whole suite.
         on: what effects are measured on.
+        compute: how progress is told; default: as the evaluator does.
 
     Attributes:
         reader: which rows come at each look.
@@ -63,9 +74,9 @@ class ModelReading:
         compute: how to compute.
     """
 
-    def __init__(self, evaluator: Evaluator, on: On) -> None:
+    def __init__(self, evaluator: Evaluator, on: On, compute: Compute | None = None) -> None:
         self.reader, self.suite = RowReader(evaluator, evaluator.seed), evaluator.suite
-        self.compute = evaluator.compute
+        self.compute = compute or evaluator.compute
         self._evaluator, self._on = evaluator, on
         self._rows = RowsRead(self.reader, lambda part, split: part.draws(split))
 
@@ -73,6 +84,14 @@ class ModelReading:
         """Read some splits up to a look."""
         for split in splits:
             self._rows.read(split, look)
+
+    def list_unread(self, splits: Collection[str], look: int) -> dict[int, list[str]]:
+        """Look -> those of some splits of which rows would be read there, up to a look."""
+        found: dict[int, list[str]] = {}
+        for split in splits:
+            for number in self._rows.list_unread(split, look):
+                found.setdefault(number, []).append(split)
+        return found
 
     def is_complete(self, split: str) -> bool:
         """Whether all rows of a split have been read."""
@@ -98,6 +117,7 @@ def read_until_settled(
     models: Mapping[str, ModelReading],
     find_open: Callable[[Mapping[str, ModelOutcome]], Mapping[str, Collection[str]]],
     stage: str,
+    prepare: Prepare | None = None,
 ) -> dict[str, ModelOutcome]:
     """Name -> the model's outcomes on the rows that settle every verdict, or on all.
 
@@ -105,10 +125,13 @@ def read_until_settled(
         models: name -> what is read of it.
         find_open: outcomes of all so far -> name -> splits on which a verdict is open.
         stage: what progress is of, which counts looks.
+        prepare: see `Prepare`.
     """
     look, asked = 0, {name: list(reading.suite) for name, reading in models.items()}
     compute, looks = next(iter(models.values())).compute, max(reading.reader.looks for reading in models.values())
     while True:
+        if prepare is not None:
+            prepare(asked, look)
         for name, splits in asked.items():
             models[name].read(splits, look)
         outcomes = {name: reading.outcome for name, reading in models.items()}
@@ -119,7 +142,7 @@ def read_until_settled(
             compute.report(stage, looks, looks)
             return outcomes
         compute.report(stage, min(look, looks - 1), looks)
-        asked = {name: [models[name].suite.reference, *splits] for name, splits in left.items() if splits}
+        asked = {n: list(dict.fromkeys([models[n].suite.reference, *own])) for n, own in left.items() if own}
 
 
 def measure_settled(evaluators: Mapping[str, Evaluator], margin: float, on: On, stage: str) -> dict[str, ModelOutcome]:
@@ -138,7 +161,7 @@ def settle_each(readings: Mapping[str, ModelReading], margin: float, on: On, sta
 def list_open_splits(
     outcomes: Mapping[str, ModelOutcome], readings: Mapping[str, ModelReading], margin: float, on: On
 ) -> dict[str, list[str]]:
-    """Name -> the splits to read on: interventions that are open and, while there are such, others that are."""
+    """Name -> the splits to read on: open interventions and, while there are such, open others and the reference."""
     return {name: _list_open(own, readings[name].suite, margin, on) for name, own in outcomes.items()}
 
 
@@ -146,4 +169,6 @@ def _list_open(outcome: ModelOutcome, suite: Suite, margin: float, on: On) -> li
     evidence = collect_evidence(outcome, suite, on)
     family = list_open({name: evidence[name] for name in suite.interventions}, margin)
     others = [name for name in evidence if name not in suite.interventions]
-    return [*family, *(name for name in others if list_open({name: evidence[name]}, margin))] if family else []
+    if not family:
+        return []
+    return [suite.reference, *family, *(name for name in others if list_open({name: evidence[name]}, margin))]

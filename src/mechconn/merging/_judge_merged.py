@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mechconn.connectivity import Until
 from mechconn.core import (
     Buffers,
     Compute,
@@ -56,6 +57,7 @@ def judge_merged(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
+    until: Until = "end",
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -80,10 +82,11 @@ def judge_merged(
         loss: one value per sample from (outputs, targets).
         metrics: name -> one value per sample, or a `Metric`.
         cluster: a label for each row where rows come in clusters.
+        until: "end" reads all rows, "settled" as many as settle every verdict.
         seed: of everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`.
-        progress: short for `Compute(progress=...)`; counts networks.
+        progress: short for `Compute(progress=...)`; counts networks, or looks.
 
     Raises:
         ValueError: the merged network is another module than its parents, or as in `merge`.
@@ -110,8 +113,8 @@ def judge_merged(
     return merge(
         models, _Given(own.params, {"method": "merged before"} if not method else dict(method)), suite,
         norm=_OwnStatistics(own.buffers), margin=margin, tolerance=tolerance, on=on, better=better, splits=splits,
-        ignore=ignore, loss=loss, metrics=metrics, cluster=cluster, seed=seed, compute=compute, device=device,
-        progress=progress,
+        ignore=ignore, loss=loss, metrics=metrics, cluster=cluster, until=until, seed=seed, compute=compute,
+        device=device, progress=progress,
     )  # fmt: skip
 
 

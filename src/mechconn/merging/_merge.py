@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mechconn.alignment import ManyAlignments
-from mechconn.connectivity import Evaluator
+from mechconn.connectivity import Evaluator, Until
 from mechconn.core import (
     Compute,
     PerSampleLoss,
@@ -26,8 +26,10 @@ from mechconn.mechanisms import (
     ModelOutcome,
     On,
     check_questions,
-    compute_difference,
+    compare_read_split,
+    match_outcomes,
     measure_outcome,
+    note_rows_read,
     rows_correspond,
 )
 from mechconn.merging._build_merged import build_merged
@@ -44,6 +46,7 @@ from mechconn.merging._merge_parents import (
     name_network,
 )
 from mechconn.merging._merge_rows import note_choosing_rows, refuse_choosing_rows
+from mechconn.merging._merge_settled import MergeReading, NetworkReading, name_merged
 from mechconn.merging._merge_verdict import (
     Better,
     Question,
@@ -66,6 +69,9 @@ from mechconn.network import (
 )
 from mechconn.symmetry import Symmetry
 
+STAGE = "evaluating parents and merged networks"
+MERGED = {"before": "the merged network", "after": "the network merged of the aligned parents"}
+
 
 def merge(
     models: Mapping[str, nn.Module],
@@ -85,6 +91,7 @@ def merge(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     cluster: Clusters | None = None,
+    until: Until = "end",
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -126,10 +133,12 @@ def merge(
         loss: one value per sample from (outputs, targets); see `measure_invariance`.
         metrics: name -> one value per sample, or a `Metric`; see `measure_invariance`.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`.
-        seed: of everything that is drawn.
+        until: "end" reads all rows, "settled" as many as settle every verdict on parents, merged networks and their
+            mechanisms, with the same errors; see `measure_invariance`. All networks are then in memory at once.
+        seed: of everything that is drawn, and of the order of rows.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where each model is.
-        progress: short for `Compute(progress=...)`; counts networks.
+        progress: short for `Compute(progress=...)`; counts networks, or looks.
 
     Raises:
         ValueError: fewer than two networks, networks that are not one module (two are named), a tolerance below zero,
@@ -155,7 +164,7 @@ def merge(
     started = time.perf_counter()
     compute = resolve_compute(compute, device, progress)
     measured = check_metrics(metrics)
-    check_questions(suite, margin, on, measured)
+    check_questions(suite, margin, on, measured, until)
     check_tolerance(tolerance, on)
     given = check_parents(models)
     judged_splits = choose_splits(splits, suite)
@@ -168,10 +177,14 @@ def merge(
     merging.check()
     policy = resolve_norm(norm, merging.first.network)
     built = merging.build(symmetry, policy)
-    parents = merging.measure_parents()
-    networks = {which: merging.measure_merged(which, model) for which, model in built.items()}
+    parents, networks = merging.read(built) if until == "settled" else merging.measure(built)
     judged, invariances = merging.judge(parents, networks, built)
-    notes = (*merging.list_notes(), *note_choosing_rows(merging.aligned and merging.aligned.rows_of, norm, suite))
+    read = note_rows_read([*parents.values(), *networks.values()], suite.reference)
+    notes = (
+        *read,
+        *merging.list_notes(),
+        *note_choosing_rows(merging.aligned and merging.aligned.rows_of, norm, suite),
+    )
     log_warnings("merge", notes)
     return Merged(
         names=tuple(given),
@@ -186,7 +199,7 @@ def merge(
         alignment=merging.aligned,
         norm=policy.describe(),
         notes=notes,
-        settings=merging.describe(policy, measured),
+        settings={**merging.describe(policy, measured), "until": until},
         seconds=time.perf_counter() - started,
         environment=read_environment(str(merging.first.settings["device"])),
         model=list(built.values())[-1],
@@ -245,27 +258,43 @@ class _Merging:
         self.records += [f"after alignment: {note}" for note in problem.record.notes]
         return built
 
-    def measure(self, what: str, evaluator: Evaluator) -> ModelOutcome:
+    def measure(self, built: Mapping[str, nn.Module]) -> tuple[dict[str, ModelOutcome], dict[str, ModelOutcome]]:
+        """The outcomes of every parent and merged network; of one at a time a copy is in memory."""
+        first, *others = self.modules
+        parents = {first: self._measure(f"model {first!r}", self.first)} | {
+            name: self._measure(f"model {name!r}", self._make_evaluator(self.modules[name])) for name in others
+        }
+        return parents, {
+            which: self._measure(MERGED[which], self._make_evaluator(model)) for which, model in built.items()
+        }
+
+    def _measure(self, what: str, evaluator: Evaluator) -> ModelOutcome:
         """The outcomes of one network on every split; a ValueError says of which."""
         total = len(self.models) + (1 if self.align is None else 2)
-        self.compute.report("evaluating parents and merged networks", self.done, total)
+        self.compute.report(STAGE, self.done, total)
         with name_network(what):
             found = measure_outcome(evaluator, self.asked.on)
         self.done += 1
-        self.compute.report("evaluating parents and merged networks", self.done, total)
+        self.compute.report(STAGE, self.done, total)
         return found
 
-    def measure_parents(self) -> dict[str, ModelOutcome]:
-        """The outcomes of every parent; of one at a time a copy is in memory."""
-        first, *others = self.modules
-        return {first: self.measure(f"model {first!r}", self.first)} | {
-            name: self.measure(f"model {name!r}", self._make_evaluator(self.modules[name])) for name in others
-        }
+    def read(self, built: Mapping[str, nn.Module]) -> tuple[dict[str, ModelOutcome], dict[str, ModelOutcome]]:
+        """The same on the rows that settle every verdict."""
+        parents = {name: self._begin(f"model {name!r}", model) for name, model in self.modules.items()}
+        networks = {which: self._begin(MERGED[which], model) for which, model in built.items()}
+        reading = MergeReading(parents, networks, self._find_same(built), self.splits, self.asked, self.margin)
+        return reading.read(STAGE)
 
-    def measure_merged(self, which: str, model: nn.Module) -> ModelOutcome:
-        """The same of a merged network."""
-        how = {"before": "the merged network", "after": "the network merged of the aligned parents"}[which]
-        return self.measure(how, self._make_evaluator(model))
+    def _begin(self, what: str, model: nn.Module) -> NetworkReading:
+        return NetworkReading(what, self._make_evaluator(model), self.asked.on, self.compute)
+
+    def _find_same(self, built: Mapping[str, nn.Module]) -> dict[tuple[str, str], bool]:
+        """(merged network, parent) -> whether they are one network."""
+        return {
+            (which, name): is_parent(model, self.parents[which][name])
+            for which, model in built.items()
+            for name in self.models
+        }
 
     def judge(
         self, parents: Mapping[str, ModelOutcome], networks: Mapping[str, ModelOutcome], built: Mapping[str, nn.Module]
@@ -274,26 +303,25 @@ class _Merging:
         on, suite = self.asked.on, self.suite
         for outcome in networks.values():
             _check_rows(parents, outcome)
-        names = {which: f"\0{which}" for which in networks}  # no parent can be called so
+        names = {which: name_merged(which) for which in networks}
         every = judge_together(
             {**parents, **{names[which]: found for which, found in networks.items()}}, suite, self.margin, on
         )
-        sides = {name: every[name] for name in parents}
+        sides, same = {name: every[name] for name in parents}, self._find_same(built)
         found = {}
         for which, outcome in networks.items():
             differences = compare_effects(parents, outcome, suite, on, len(networks))
-            same = {name: is_parent(built[which], self.parents[which][name]) for name in parents}
             evidence = {
-                (name, split): compute_difference(
-                    own.splits[split].rows(on), outcome.splits[split].rows(on), on, True, outcome.bounds_on(on)
-                )
+                (name, split): compare_read_split(own, outcome, split, on)
                 for name, own in parents.items()
                 for split in self.splits
             }
-            samples = {(name, split): len(outcome.splits[split].loss) for name, split in evidence}
+            rows = [{split: len(own.splits[split].loss) for split in suite} for own in (outcome, *parents.values())]
+            read = dict(zip(parents, rows[1:], strict=True))
+            samples = {(name, split): min(rows[0][split], read[name][split]) for name, split in evidence}
             merged = every[names[which]]
             found[which] = MergeJudgement(
-                judge_pairs(evidence, samples, same, self.asked),
+                judge_pairs(evidence, samples, {name: same[which, name] for name in parents}, self.asked),
                 merged,
                 find_fates(sides, merged, differences),
                 self.asked.better,
@@ -335,7 +363,7 @@ class _Merging:
 def _check_rows(parents: Mapping[str, ModelOutcome], merged: ModelOutcome) -> None:
     """Raise unless every network was evaluated on the same rows in one order."""
     for name, outcome in parents.items():
-        for split, result in outcome.splits.items():
-            other = merged.splits[split]
-            check_row_count(split, f"model {name!r}", len(other.loss), len(result.loss))
-            check_row_order(split, f"model {name!r}", rows_correspond(other, result))
+        own, other = match_outcomes(outcome, merged)
+        for split, result in own.splits.items():
+            check_row_count(split, f"model {name!r}", len(other.splits[split].loss), len(result.loss))
+            check_row_order(split, f"model {name!r}", rows_correspond(other.splits[split], result))

@@ -29,12 +29,14 @@ from mechconn.datasets import Suite
 from mechconn.mechanisms import (
     ALPHA,
     Difference,
+    DifferenceEvidence,
     Effect,
     Invariance,
     ModelOutcome,
     On,
     collect_evidence,
     compare_over_samples,
+    compare_read_over_samples,
     judge_family,
     make_invariance,
 )
@@ -68,20 +70,29 @@ MERGED = "merged"
 
 def judge_together(outcomes: Mapping[str, ModelOutcome], suite: Suite, margin: float, on: On) -> dict[str, Invariance]:
     """Every network's effects, with verdicts that are right for all networks and interventions together."""
-    evidence = {name: collect_evidence(outcome, suite, on) for name, outcome in outcomes.items()}
-    places = {(name, split): f"{number}, {split}" for number, name in enumerate(evidence) for split in evidence[name]}
-    family = {places[name, split]: own[split] for name, own in evidence.items() for split in suite.interventions}
-    judged = judge_family(family, margin)
-    for name, own in evidence.items():
-        for split in own:
-            if split not in suite.interventions:
-                judged |= judge_family({places[name, split]: own[split]}, margin)
+    evidence, places = collect_together(outcomes, suite, on)
+    judged = judge_family({places[key]: own for key, own in evidence.items() if key[1] in suite.interventions}, margin)
+    for key, own in evidence.items():
+        if key[1] not in suite.interventions:
+            judged |= judge_family({places[key]: own}, margin)
+    splits = [split for split in suite if split != suite.reference]
     return {
-        name: make_invariance(
-            outcome, suite, margin, on, {split: judged[places[name, split]] for split in evidence[name]}
-        )
+        name: make_invariance(outcome, suite, margin, on, {split: judged[places[name, split]] for split in splits})
         for name, outcome in outcomes.items()
     }
+
+
+def collect_together(
+    outcomes: Mapping[str, ModelOutcome], suite: Suite, on: On
+) -> tuple[dict[tuple[str, str], DifferenceEvidence], dict[tuple[str, str], str]]:
+    """((network, split) -> what is known of the effect there, (network, split) -> what it is called in a family)."""
+    evidence = {
+        (name, split): own
+        for name, outcome in outcomes.items()
+        for split, own in collect_evidence(outcome, suite, on).items()
+    }
+    numbers = {name: number for number, name in enumerate(outcomes)}
+    return evidence, {(name, split): f"{numbers[name]}, {split}" for name, split in evidence}
 
 
 def compare_effects(
@@ -99,7 +110,8 @@ def compare_effects(
     if not suite.interventions:
         return {}
     confidence = 1 - ALPHA / (networks * len(parents) * len(suite.interventions))
-    found = {name: compare_over_samples(outcome, merged, suite, on, confidence) for name, outcome in parents.items()}
+    compare = compare_read_over_samples if merged.read else compare_over_samples
+    found = {name: compare(outcome, merged, suite, on, confidence) for name, outcome in parents.items()}
     return {split: {name: own[split] for name, own in found.items()} for split in suite.interventions}
 
 

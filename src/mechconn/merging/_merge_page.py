@@ -58,7 +58,8 @@ def make_merge_sections(found: Merged) -> Iterator[Section]:
             yield _make_mechanisms_section(found, which, judged)
     if found.alignment is not None:
         yield from found.alignment.sections()
-    yield _make_power_section(found)
+    if found.power:
+        yield _make_power_section(found)
 
 
 def _make_differences_section(found: Merged, which: str, judged: MergeJudgement) -> Section:

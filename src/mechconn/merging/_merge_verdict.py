@@ -126,12 +126,19 @@ class Question:
         better: whether "higher" or "lower" values are better.
         tolerance: how much worse counts as none.
         pairs: of a parent and a split.
+        share: of the level, that the bound of all rows has.
     """
 
     on: On
     better: Better
     tolerance: float
     pairs: int
+    share: float = 1.0
+
+    @property
+    def level(self) -> float:
+        """The tail level of a bound of all rows."""
+        return ALPHA * self.share
 
     @property
     def sign(self) -> int:
@@ -141,10 +148,15 @@ class Question:
     def judge(self, evidence: DifferenceEvidence) -> tuple[PairVerdict, Interval]:
         """The verdict on one pair, and the interval that it rests on."""
         one, shared = (evidence.interval(1 - 2 * tail) for tail in (ALPHA, ALPHA / self.pairs))
-        low, high = (one[0], shared[1]) if self.sign > 0 else (shared[0], one[1])
+        low, high = sorted((one[0], shared[1]) if self.sign > 0 else (shared[0], one[1]))
         least, most = (low, high) if self.sign > 0 else (-high, -low)
         verdict = "not worse" if least >= -self.tolerance else "worse" if most < -self.tolerance else "undetermined"
         return verdict, (low, high)
+
+    def is_settled(self, evidence: DifferenceEvidence) -> bool:
+        """Whether one pair is settled."""
+        kept = evidence.reaches(self.sign, ALPHA, -self.tolerance)
+        return kept or evidence.reaches(-self.sign, ALPHA / self.pairs, self.tolerance)
 
     def count_to_settle(self, evidence: DifferenceEvidence) -> int | None:
         """How many units would settle a pair."""
@@ -238,7 +250,13 @@ def choose_splits(splits: Sequence[str] | None, suite: Suite) -> tuple[str, ...]
 
 
 def compute_power(outcome: ModelOutcome, splits: Sequence[str], asked: Question) -> tuple[Power, ...]:
-    """What the rows of some splits can show; `outcome` gives their number and clusters, and the range of values."""
+    """What the rows of some splits can show; `outcome` gives their number and clusters, and the range of values.
+
+    Where rows are read until verdicts are settled, it is of splits that were read whole, with the bound of all rows.
+    """
+    if outcome.read:
+        splits = [split for split in splits if outcome.read[split].complete]
+        asked = replace(asked, share=max((outcome.read[split].share for split in splits), default=1.0))
     bounds = outcome.bounds_on(asked.on)
     found: dict[str, Power] = {}
     counted: dict[int, str] = {}
@@ -254,7 +272,7 @@ def compute_power(outcome: ModelOutcome, splits: Sequence[str], asked: Question)
 def _compute_own_power(split: str, rows: RowValues, bounds: Interval | None, asked: Question) -> Power:
     """What the rows of one split can show."""
     same = compute_difference(rows, rows, asked.on, True, bounds)
-    low, high = same.interval(1 - 2 * ALPHA)
+    low, high = same.interval(1 - 2 * asked.level)
     return Power(
         split=split,
         units=rows.units,
@@ -268,7 +286,7 @@ def _count_for_yes(same: DifferenceEvidence, asked: Question) -> int | None:
     """How many units let a network with exactly its parent's values be called not worse."""
 
     def settles(n: int) -> bool:
-        return same.reaches(asked.sign, ALPHA, -asked.tolerance, n)
+        return same.reaches(asked.sign, asked.level, -asked.tolerance, n)
 
     return find_smallest_count(1, settles) if asked.tolerance > 0 else None
 
@@ -300,7 +318,7 @@ def _bisect(few: int, many: int, holds: Callable[[int], bool]) -> int | None:
 def _is_worse(sides: tuple[RowValues, RowValues], bounds: Interval | None, asked: Question) -> bool:
     """Whether a planted loss is called worse, by a bound that is asked and not computed."""
     evidence = compute_difference(*sides, asked.on, True, bounds)
-    return evidence.reaches(-asked.sign, ALPHA / asked.pairs, math.nextafter(asked.tolerance, math.inf))
+    return evidence.reaches(-asked.sign, asked.level / asked.pairs, math.nextafter(asked.tolerance, math.inf))
 
 
 def _lose_rows(rows: RowValues, lost: int) -> tuple[RowValues, RowValues]:
