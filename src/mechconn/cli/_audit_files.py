@@ -25,6 +25,7 @@ from mechconn.cli._audit_sources import NORM
 from mechconn.cli._audit_splits import load_audit_data
 from mechconn.cli._audit_text import check_texts, check_tokenizers, list_cut_texts, list_text_options
 from mechconn.cli._model_checks import check_model_fits_data, find_highest_class, order_by_names, read_metrics
+from mechconn.cli._reading_config import ReadingConfig
 from mechconn.connectivity import group_parameters, read_first_rows
 from mechconn.core import (
     Compute,
@@ -49,7 +50,7 @@ from mechconn.network import (
 class AuditJob:
     """Everything read and checked, ready to run."""
 
-    config: AuditConfig
+    config: ReadingConfig
     models: tuple[nn.Module, nn.Module]
     names: tuple[str, str]
     suite: Suite
@@ -68,7 +69,7 @@ class AuditJob:
 def prepare_audit(
     weights: tuple[Path, Path],
     factory: str | None,
-    config: AuditConfig,
+    config: ReadingConfig,
     folder: Path,
     seed: int = 0,
     root: Path | None = None,
@@ -238,6 +239,7 @@ def run_audit(
         relearn=job.relearn,
         probe=job.probe,
         groups=job.groups,
+        until=config.until,
         tolerance=config.tolerance,
         blocks=config.blocks,
         layers=config.layers,

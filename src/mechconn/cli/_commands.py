@@ -69,6 +69,13 @@ def audit(
         str | None, typer.Option(help="Which state of files that hold several, such as state_dict_ema.")
     ] = None,
     root: Root = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="end: all rows are read; settled: as many as settle every verdict, and paths are judged in accuracy; "
+            "default: the file's, else end."
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("audit.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
@@ -76,21 +83,22 @@ def audit(
     precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
 ) -> None:
     """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
-    from mechconn.cli._audit_config import AuditConfig
     from mechconn.cli._audit_cost import estimate_seconds
     from mechconn.cli._audit_files import prepare_audit, run_audit
+    from mechconn.cli._reading_config import ReadingConfig, choose_until
     from mechconn.core import Compute, check_precision, collect_errors, read_config
     from mechconn.report import save_report
 
     config, place, _, kind = collect_errors(
-        lambda: read_config(data, AuditConfig),
+        lambda: choose_until(until, read_config(data, ReadingConfig)),
         lambda: choose_device(device),
         lambda: check_target(output, weights_a, weights_b, data),
         lambda: check_precision(precision),
     )
     job = prepare_audit((weights_a, weights_b), model, config, data.parent, seed, root, base, key)
     passes, seconds = estimate_seconds(job, Compute(place, kind))
-    sys.stderr.write(f"{passes:,} forward passes of one row: about {format_duration(seconds)}\n")
+    most = "at most " if config.until == "settled" else ""
+    sys.stderr.write(f"{most}{passes:,} forward passes of one row: about {format_duration(seconds)}\n")
     with show_progress_bars() as (report, _):
         found = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
     save_report(found, output)

@@ -245,7 +245,8 @@ def audit(
         cluster: a label for each row where rows come in clusters; see `measure_invariance`. The intervals of effects
             and of barriers are then over clusters.
         relearn: also whether a mechanism is gone or hidden: both networks relearn it, against the task's control, or
-            each against its own placebo; see `measure_relearning`. Its margin is that of effects on accuracy.
+            each against its own placebo; see `measure_relearning`. Its margin is that of effects on accuracy, and how
+            far its rows are read the task says itself.
         probe: also what the features of both networks hold, beside the control where there is one; see `probe`.
         groups: also how often both networks are right in each group of rows, and the worst group of each; see
             `measure_groups`. It costs no further pass.
