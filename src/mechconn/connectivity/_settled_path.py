@@ -151,7 +151,10 @@ class SettledPath(Result, kind="settled_path"):
 
     @property
     def rows_read(self) -> int:
-        """How many rows went through the network on this path, both ends among them."""
+        """How many rows went through the network on this path, both ends among them.
+
+        Without those for normalisation statistics, and for the networks as saved where the path ends at others.
+        """
         inner = sum(point.rows for points in self.points.values() for point in points)
         return inner + 2 * sum(self.read.values())
 
