@@ -373,10 +373,10 @@ def _compute_by_class(
     before: SplitOutcome, after: SplitOutcome, on: On, paired: bool, outcome: ModelOutcome
 ) -> dict[int, Change]:
     here, there = before.rows(on), after.rows(on)
-    labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
+    own = before.rows_by_label
+    other = own if torch.equal(before.targets, after.targets) else after.rows_by_label
     return {
-        label: _compute_change(
-            here.where(before.targets == label), there.where(after.targets == label), on, paired, outcome
-        )
-        for label in labels
+        label: _compute_change(here.where(own[label]), there.where(other[label]), on, paired, outcome)
+        for label in own
+        if label in other
     }
