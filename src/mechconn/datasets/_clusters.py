@@ -90,8 +90,10 @@ def _number_labels(what: str, labels: Labels, numbers: dict[str, int]) -> Int[Te
 
 def _read_whole_numbers(labels: Any) -> np.ndarray | None:
     """Labels that are a row of whole numbers in a tensor or an array, which need no look at each; None of others."""
-    tensor = isinstance(labels, Tensor) and not labels.is_floating_point()
-    found = labels.detach().cpu().numpy() if tensor else labels
+    if isinstance(labels, Tensor):
+        found: Any = None if labels.is_floating_point() else labels.detach().cpu().numpy()
+    else:
+        found = labels
     whole = isinstance(found, np.ndarray) and found.ndim == 1 and found.dtype.kind in "iu"
     return found if whole else None
 

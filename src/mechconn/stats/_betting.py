@@ -129,7 +129,7 @@ class MeanBound:
             from scipy.optimize import brentq  # a third of a second to import
 
             xtol = 2.0 ** -(HALVINGS + 1)
-            brentq(lambda m: self._at(m) - target, reached, missed, xtol=xtol, rtol=1e-15)
+            brentq(lambda m: self._at(m) - target, reached, missed, xtol=xtol)
         return self._nearest_known(target)
 
     def _at(self, m: float) -> float:

@@ -30,7 +30,6 @@ from mechconn.stats._betting import MeanBounds
 from mechconn.stats._exact import Interval
 from mechconn.stats._intervals import NEGLIGIBLE, SampleMoments, bound_undetected_change, t_interval
 
-
 _PLACES = WeakIdKeyDictionary()
 """Numbers of clusters -> their places; gone with the tensor. Nothing writes into numbers of clusters."""
 
