@@ -1,4 +1,4 @@
-"""A device that is none: tensors that say they are on "meta", computed on the CPU, and a count of what would wait for it.
+"""A device that is none: tensors that say they are on "meta", computed on the CPU; what would wait for it is counted.
 
 Operations are refused where CUDA refuses them: tensors of the host beside tensors of the device, but for single
 numbers and what is copied or indexed by.
