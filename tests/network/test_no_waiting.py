@@ -145,7 +145,7 @@ def test_a_pass_waits_as_often_whatever_the_number_of_batches(name: str, monkeyp
         waits.append({what: count for what, count in fake.waits.items() if count})
         for what in ("loss", "targets", "counted", "class_probabilities"):
             a, b = getattr(found, what), getattr(plain, what)
-            assert (a is None and b is None) or torch.equal(a, b), what
+            assert a is b if a is None or b is None else torch.equal(a, b), what
         assert found.probabilities == plain.probabilities
         assert (found.answers is None) == (plain.answers is None)
         for what in () if plain.answers is None else vars(plain.answers):
