@@ -36,6 +36,8 @@ bench: $(READY) ## speed against plain implementations, random programs through 
 	$(BIN)/python benchmarks/bench_data.py
 	$(BIN)/python benchmarks/bench_interventions.py
 	$(BIN)/python benchmarks/bench_adapters.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_statistics.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_scaling.py --rows 1000 10000 100000 --models 5 10 20 --cells 25 50 100
 	$(BIN)/python benchmarks/bench_map.py --rows 500
 	$(BIN)/python benchmarks/symmetry_programs.py
 

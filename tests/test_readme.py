@@ -160,7 +160,7 @@ def test_the_pages_print_what_stands_there(
 
 def test_every_page_is_run() -> None:
     pages = {file.stem for file in (README.parent / "docs").glob("*.md")}
-    assert pages == {*PAGES, "theory", "glossary", "architectures"}
+    assert pages == {*PAGES, "theory", "glossary", "architectures", "how_fast", "scaling"}
 
 
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:

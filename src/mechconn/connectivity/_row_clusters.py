@@ -49,7 +49,7 @@ def number_clusters(
         if (linked := find_links(data)) is not None:
             linked = linked if counted is None else linked[counted.cpu()]
             numbers = linked if numbers is None else join_groups(numbers, linked)
-    if numbers is not None and len(numbers.unique()) < 2:
+    if numbers is not None and not bool((numbers != numbers[:1]).any()):
         chain, within = ("", "") if clusters is None else (", or are of one cluster", ", or within= the clusters")
         raise ValueError(
             f"all {rows} rows of split {split!r} show something of each other{chain}, and an interval needs rows that "

@@ -64,6 +64,11 @@ from mechconn.core._data_repr import describe_classes as describe_classes
 from mechconn.core._data_repr import describe_origin as describe_origin
 from mechconn.core._data_repr import describe_rows as describe_rows
 from mechconn.core._data_repr import find_below as find_below
+from mechconn.core._device_moves import HostParts as HostParts
+from mechconn.core._device_moves import find_host_copy as find_host_copy
+from mechconn.core._device_moves import move_targets as move_targets
+from mechconn.core._device_moves import move_tensor as move_tensor
+from mechconn.core._device_moves import take_rows as take_rows
 from mechconn.core._hashes import hash_content as hash_content
 from mechconn.core._hashes import hash_settings as hash_settings
 from mechconn.core._hashes import hash_to_int64 as hash_to_int64

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import RandomSampler, SubsetRandomSampler, WeightedRandomSampler
 
-from mechconn.core._checks import check_count, check_finite, check_samples
+from mechconn.core._checks import check_count, check_samples
+from mechconn.core._device_moves import FiniteCheck, move_targets
 from mechconn.core._hashes import hash_to_int64
 from mechconn.core._map_style import MapStyle
 from mechconn.core._read_batch import (
@@ -42,19 +43,21 @@ def iterate_batches(
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
     trim: Trim = False,
+    at_end: bool = False,
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """One pass over data that `as_data` returned: pairs (inputs, targets) on `device`, checked to be finite.
 
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order. The signature of
     `model` decides how batches of several parts are read. With `trim`, for readers of outputs alone, texts that are
     padded by batch have the positions that the batch's longest row needs; a function is asked before, with a batch of
-    all positions, whether fewer give the same outputs.
+    all positions, whether fewer give the same outputs. With `at_end`, for passes of which nothing is used before their
+    end, batches on a device other than the CPU are checked together after the last, and nothing waits for it before.
 
     Raises:
         ValueError: a row is not finite, or the model, one of Transformers', cannot take a batch of texts.
     """
     found = iterate_numbered_batches(
-        name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model, trim=trim
+        name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model, trim=trim, at_end=at_end
     )
     return ((inputs, targets) for inputs, targets, _ in found)
 
@@ -68,15 +71,16 @@ def iterate_numbered_batches(
     shuffle: torch.Generator | None = None,
     model: nn.Module | None = None,
     trim: Trim = False,
+    at_end: bool = False,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
     """`iterate_batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
     taken, limits = (None, None) if model is None else (ForwardSignature.of(model), TextLimits.of(model))
     data = data.seen_by(taken) if isinstance(data, MapStyle | RowSubset) else data
     source = is_source(data)
     trim = trim if pads_by_batch(data) else False
-    if source and device.type != "cpu":
+    if source and device.type != "cpu" and not trim:  # the padding of texts is found on the host
         data = move_source(data, device)  # bytes travel once, and become numbers there
-    read = 0
+    finite, read = FiniteCheck(name), 0
     found = (
         _iterate_source(name, data, batch_size, shuffle, taken) if is_source(data) else _number_rows(name, data, taken)
     )
@@ -84,15 +88,17 @@ def iterate_numbered_batches(
         inputs = trim_padding(whole) if trim else whole
         if limits is not None:
             limits.check(name, inputs, rows)
-        for tensor in list_tensors(inputs):
-            check_finite(name, tensor, rows)
-        check_finite(name, targets, rows)
+        for tensor in (*list_tensors(inputs), targets):
+            finite.add(tensor, rows)
+        if not at_end:
+            finite.finish()
         read += len(targets)
         inputs = move_inputs(inputs, device)
         if callable(trim) and _is_shorter(inputs, whole) and (limits is None or limits.holds(whole)):
             all_positions = move_inputs(whole, device)
             inputs = inputs if trim(all_positions) else all_positions
-        yield inputs, targets.to(device), rows if source and isinstance(rows, Tensor) else None
+        yield inputs, move_targets(targets, device), rows if source and isinstance(rows, Tensor) else None
+    finite.finish()
     check_samples(name, read)
 
 

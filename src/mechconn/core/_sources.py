@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mechconn.core._checks import check_lengths, check_reiterable, check_samples
 from mechconn.core._data_repr import ShortRepr
+from mechconn.core._device_moves import move_tensor, take_rows
 from mechconn.core._hashes import hash_content, hash_to_int64
 from mechconn.core._map_style import MapStyle, as_map_style
 from mechconn.core._read_batch import (
@@ -37,7 +38,7 @@ class TensorPair(ShortRepr):
 
     def inputs(self, index: Tensor) -> Any:
         """Rows `index` of x."""
-        return _map_parts(lambda part: part[index], self.x)
+        return _map_parts(lambda part: take_rows(part, index), self.x)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -277,7 +278,7 @@ def move_source(source: SampleSource, device: str | torch.device) -> SampleSourc
 def move_inputs(inputs: Any, device: torch.device) -> Any:
     """Inputs of any form with their tensors on a device."""
     if isinstance(inputs, Tensor):
-        return inputs.to(device)
+        return move_tensor(inputs, device)
     if isinstance(inputs, Mapping):
         return {key: move_inputs(value, device) for key, value in inputs.items()}
     if isinstance(inputs, tuple | list):

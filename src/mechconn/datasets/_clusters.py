@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -40,7 +41,7 @@ class ClusterLabels:
             what = f"cluster[{split!r}]" if isinstance(cluster, Mapping) else "cluster"
             labels = each[split]
             if id(labels) not in known:
-                known[id(labels)] = _number_labels(read_row_values(what, labels, None), numbers)
+                known[id(labels)] = _number_labels(what, labels, numbers)
             self._numbers[split] = select_labels("cluster", split, data, known[id(labels)])
 
     def of(self, split: str, rows: int, counted: Bool[Tensor, " _"] | None = None) -> Int[Tensor, " n"]:
@@ -57,7 +58,7 @@ class ClusterLabels:
         numbers = self._numbers[split]
         check_label_count("cluster", split, len(numbers), rows if counted is None else len(counted))
         numbers = numbers if counted is None else numbers[counted]
-        if len(numbers.unique()) < 2:
+        if not bool((numbers != numbers[:1]).any()):
             raise ValueError(
                 f"split {split!r} has rows of one cluster, and an interval over clusters needs two or more; give more "
                 "data, or leave cluster= out where rows are independent"
@@ -74,9 +75,27 @@ def read_clusters(cluster: Clusters | None, splits: Mapping[str, Data]) -> Clust
     return cluster if cluster is None or isinstance(cluster, ClusterLabels) else ClusterLabels(cluster, splits)
 
 
-def _number_labels(labels: Sequence[Any], numbers: dict[str, int]) -> Int[Tensor, " n"]:
+def _number_labels(what: str, labels: Labels, numbers: dict[str, int]) -> Int[Tensor, " n"]:
     """The number of each label, by first appearance; new ones are added to `numbers`."""
-    return torch.tensor([numbers.setdefault(_name_label(label), len(numbers)) for label in labels])
+    whole = _read_whole_numbers(labels)
+    if whole is None:
+        read = read_row_values(what, labels, None)
+        return torch.tensor([numbers.setdefault(_name_label(label), len(numbers)) for label in read])
+    values, first, place = np.unique(whole, return_index=True, return_inverse=True)
+    own = np.empty(len(values), dtype=np.int64)
+    for which in np.argsort(first, kind="stable").tolist():
+        own[which] = numbers.setdefault(str(int(values[which])), len(numbers))
+    return torch.from_numpy(own[place])
+
+
+def _read_whole_numbers(labels: Any) -> np.ndarray | None:
+    """Labels that are a row of whole numbers in a tensor or an array, which need no look at each; None of others."""
+    if isinstance(labels, Tensor):
+        found: Any = None if labels.is_floating_point() else labels.detach().cpu().numpy()
+    else:
+        found = labels
+    whole = isinstance(found, np.ndarray) and found.ndim == 1 and found.dtype.kind in "iu"
+    return found if whole else None
 
 
 def _name_label(label: Any) -> str:

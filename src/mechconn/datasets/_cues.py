@@ -26,6 +26,7 @@ from mechconn.core import (
     construct,
     draw_integers,
     draw_uniform,
+    move_tensor,
 )
 from mechconn.datasets._cue import Cue, DataPlace
 from mechconn.datasets._load import load
@@ -314,7 +315,7 @@ class DominoesCue(Cue, name="dominoes"):
         top, shown = torch.zeros_like(x), (values != NO_IMAGE).nonzero().flatten()
         if len(shown):
             # From [-1, 1] to [0, 1]; antialias matters only where the image shrinks.
-            image = self.images.inputs(values[shown]).to(x).add(1.0).div(2.0)
+            image = move_tensor(self.images.inputs(values[shown]), x.device).to(x.dtype).add(1.0).div(2.0)
             if image.dim() != 4 or image.shape[1] not in (1, x.shape[1]):
                 raise ValueError(
                     f"DominoesCue cannot put images of shape {list(image.shape[1:])} on top of {list(x.shape[1:])}; "
@@ -323,7 +324,7 @@ class DominoesCue(Cue, name="dominoes"):
             image = image.rot90(1, (2, 3)) if self.turned else image
             image = (1.0 - image if self.negative else image) * self.strength
             resized = interpolate(image, size=x.shape[2:], mode="bilinear", align_corners=False, antialias=True)
-            top[shown.to(x.device)] = resized.expand(-1, x.shape[1], -1, -1)
+            top[move_tensor(shown, x.device)] = resized.expand(-1, x.shape[1], -1, -1)
         return torch.cat([top, x], 2)
 
 
@@ -389,6 +390,7 @@ def _find_other_colour(colour: tuple[float, ...]) -> tuple[float, ...]:
 def _draw_boxes(x: Tensor, boxed: Tensor, top: Tensor, left: Tensor, size: int, colours: Tensor) -> Tensor:
     """Copies of x with a box on each of the rows `boxed`; colours [channels] or [rows, 1, 1, channels]."""
     x, offsets = x.clone(), torch.arange(size)
-    rows, columns = top[:, None, None] + offsets[:, None], left[:, None, None] + offsets
-    x[boxed[:, None, None], :, rows, columns] = colours.to(x)
+    places = boxed[:, None, None], top[:, None, None] + offsets[:, None], left[:, None, None] + offsets
+    which, rows, columns = (move_tensor(part, x.device) for part in places)
+    x[which, :, rows, columns] = move_tensor(colours.to(x.dtype), x.device)
     return x

@@ -18,6 +18,7 @@ from mechconn.core import (
     check_lengths,
     draw_uniform,
     hash_to_int64,
+    take_rows,
 )
 
 
@@ -60,7 +61,9 @@ class ImageSet(ShortRepr):
 
     def inputs(self, index: Tensor) -> Float[Tensor, "m c h w"]:
         """Images of the rows `index` scaled to [-1, 1]: byte / 127.5 - 1."""
-        return self.x[index].float().div_(127.5).sub_(1.0)
+        x = take_rows(self.x, index).float()
+        # Divided by a tensor: by a number CUDA multiplies with its reciprocal, and bits differ from the CPU's.
+        return x.div_(torch.full((), 127.5, device=x.device)).sub_(1.0)
 
     def subset(self, index: Tensor) -> ImageSet:
         """The rows `index`."""

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from mechconn.core import Data, SampleSource, as_data, check_by_index, describe_origin, move_source
+from mechconn.core import Data, SampleSource, as_data, check_by_index, describe_origin, move_source, move_tensor
 from mechconn.datasets._same_rows import SameRows
 
 
@@ -21,10 +21,15 @@ def _read_numbers(value: Any) -> tuple[float, ...]:
     return (float(value),) if isinstance(value, numbers.Real) else tuple(map(float, value))
 
 
+def _by_channel(numbers: Sequence[float], x: Tensor) -> Tensor:
+    """Numbers of channels beside images, where these are."""
+    return move_tensor(torch.tensor(numbers, dtype=x.dtype), x.device)[:, None, None]
+
+
 def _restore(x: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
     """Normalised images in [-1, 1] again: 2 (x std + mean) - 1; whole numbers become float32."""
     x = x if x.is_floating_point() else x.float()
-    of_mean, of_std = (x.new_tensor(part)[:, None, None] for part in (mean, std))
+    of_mean, of_std = (_by_channel(part, x) for part in (mean, std))
     return 2.0 * (x * of_std + of_mean) - 1.0
 
 
@@ -144,7 +149,7 @@ class Normalised(SameRows):
 
     def normalise(self, x: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h w"]:
         """Images x in [-1, 1] on the other scale."""
-        mean, std = (x.new_tensor(part)[:, None, None] for part in (self.mean, self.std))
+        mean, std = (_by_channel(part, x) for part in (self.mean, self.std))
         return ((x + 1.0) / 2.0 - mean) / std
 
     def restore(self, x: Float[Tensor, "m c h w"]) -> Float[Tensor, "m c h w"]:

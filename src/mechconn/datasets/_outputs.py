@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from mechconn.core import (
     IDS,
     Compute,
+    HostParts,
     ShortRepr,
+    find_host_copy,
     find_row_origin,
     is_source,
     isolate_rng,
@@ -154,19 +156,20 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
         outputs, labels = found.setdefault(name, ([], []))
         for what, data in suite.draws_of(name).items():
             with isolate_rng(seed, "evaluate"), keep_generator_states(data):  # what an `Evaluator` draws
-                parts = [
-                    (forward(inputs).cpu(), targets.cpu())
-                    for inputs, targets in iterate_batches(
-                        what,
-                        data,
-                        batch_size=choose_rows(network),
-                        device=network.device,
-                        model=network.module,
-                        trim=heeds_mask(network, forward),
-                    )
-                ]
-            for held, batches in zip((outputs, labels), zip(*parts, strict=True), strict=True):
-                held.append(torch.cat(batches))
+                own, known = HostParts(), HostParts()
+                for inputs, targets in iterate_batches(
+                    what,
+                    data,
+                    batch_size=choose_rows(network),
+                    device=network.device,
+                    model=network.module,
+                    trim=heeds_mask(network, forward),
+                    at_end=True,
+                ):
+                    own.add(forward(inputs))
+                    known.add(find_host_copy(targets))
+            outputs.append(torch.cat(own.all()))
+            labels.append(torch.cat(known.all()))
             _check_shapes(what, outputs[-1], labels[-1])
         compute.report("computing outputs", number, len(suite))
     shared = {name for name in suite if name != suite.reference and suite.rows_shared(name)}

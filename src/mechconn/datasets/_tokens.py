@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn.functional import pad
 
-from mechconn.core import ADDED_LATER, NOT_HASHED, TOKEN_IDS, TOKEN_MASK, ShortRepr
+from mechconn.core import ADDED_LATER, NOT_HASHED, TOKEN_IDS, TOKEN_MASK, ShortRepr, move_tensor
 from mechconn.datasets._images import check_labels, count_first_rows, draw_split_rows
 from mechconn.datasets._raw_texts import RawTexts, Strings, pad_rows
 
@@ -92,7 +92,7 @@ class TokenSet(ShortRepr):
 
     def inputs(self, index: Tensor) -> dict[str, Tensor]:
         """The rows `index` as keyword arguments: input_ids, attention_mask and, where given, token_type_ids."""
-        index = index.to(self.input_ids.device)
+        index = move_tensor(index, self.input_ids.device)
         return {name: part[index] for name, part in self._parts().items()}
 
     def subset(self, index: Tensor) -> TokenSet:

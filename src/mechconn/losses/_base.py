@@ -88,6 +88,10 @@ class Loss(Registered, abc.ABC):
         """Whether the outputs look like probabilities where this loss takes logits; False by default."""
         return False
 
+    def find_probabilities(self, outputs: Tensor) -> Tensor | None:
+        """`probabilities` as a single bool where the outputs are, which waits for no device; None where it has none."""
+        return None
+
     def describe(self) -> str | dict[str, Any]:
         """Its name, or a table of its name and the options that are not the default: what `read_loss` reads back.
 

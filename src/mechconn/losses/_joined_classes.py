@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from mechconn.core import check_choice, check_whole
+from mechconn.core import check_choice, check_whole, move_tensor
 from mechconn.losses._base import NATS, NO_CLASS, Classified, Loss
 from mechconn.losses._loss_advice import explain_unfit_targets
 from mechconn.losses._row_losses import cross_entropy
@@ -81,15 +81,19 @@ class JoinedClasses(Loss, name="joined_classes"):
         found = cross_entropy.classify(joined, targets)
         if found is None or self.decide == "sum":
             return found
-        place = torch.empty(outputs.shape[1], dtype=torch.long, device=outputs.device)
+        place = torch.empty(outputs.shape[1], dtype=torch.long)
         for number, part in enumerate(self.parts):
             place[list(part)] = number
-        predicted = place[outputs.argmax(1)].masked_fill(outputs.isnan().any(1), NO_CLASS)
+        predicted = move_tensor(place, outputs.device)[outputs.argmax(1)].masked_fill(outputs.isnan().any(1), NO_CLASS)
         return Classified(predicted, found.labels, len(self.parts))
 
     def probabilities(self, outputs: Tensor) -> bool:
         """As `CrossEntropy` of all outputs."""
         return cross_entropy.probabilities(outputs)
+
+    def find_probabilities(self, outputs: Tensor) -> Tensor | None:
+        """The same as a single bool where the outputs are."""
+        return cross_entropy.find_probabilities(outputs)
 
     def _join(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The logits of the classes, [N, classes]."""
@@ -100,4 +104,5 @@ class JoinedClasses(Loss, name="joined_classes"):
             raise ValueError(
                 f"parts shares out {count} outputs, but the network gives {outputs.shape[1]}; name each output once"
             )
-        return torch.stack([outputs[:, list(part)].logsumexp(1) for part in self.parts], 1)
+        chosen = [move_tensor(torch.tensor(part), outputs.device) for part in self.parts]
+        return torch.stack([outputs[:, part].logsumexp(1) for part in chosen], 1)

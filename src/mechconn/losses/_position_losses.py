@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mechconn.core import check_is, check_whole
+from mechconn.core import check_is, check_whole, find_host_copy, move_targets, move_tensor
 from mechconn.losses._base import Classified, Loss
 from mechconn.losses._loss_advice import IN, explain_labels_out_of_range, explain_unfit_targets
 from mechconn.losses._row_losses import CrossEntropy
@@ -58,19 +58,17 @@ class OverPositions(Loss, name="over_positions"):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean over a row's positions that count, zero where none does: [N, K, ...] or [N, ..., K] -> [N]."""
-        flat, wanted, counted = self._flat(outputs, targets)
-        chosen = counted.flatten().nonzero().flatten()
+        flat, (counted, chosen, wanted) = self._flat(outputs, targets), self._find_counting(targets)
         values = flat.new_zeros(counted.numel())
         if len(chosen):
-            self._check(flat[chosen], wanted[chosen])
-            values = values.index_put((chosen,), self.each(flat[chosen], wanted[chosen]).to(values))
+            self._check(flat, find_host_copy(wanted))
+            values = values.index_put((chosen,), self.each(flat[chosen], wanted).to(values))
         return values.view(counted.shape).sum(1) / counted.sum(1).clamp(min=1)
 
     def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
         """Predictions at every position, [N, M]; None where the loss at a position is of no classification."""
-        flat, wanted, counted = self._flat(outputs, targets)
-        chosen = counted.flatten().nonzero().flatten()
-        found = self.each.classify(flat[chosen], wanted[chosen])
+        flat, (counted, chosen, wanted) = self._flat(outputs, targets), self._find_counting(targets)
+        found = self.each.classify(flat[chosen], wanted)
         if found is None or found.each != "rows":
             return None
         predicted, labels = (torch.zeros(counted.numel(), dtype=torch.long, device=flat.device) for _ in range(2))
@@ -80,11 +78,18 @@ class OverPositions(Loss, name="over_positions"):
 
     def probabilities(self, outputs: Tensor) -> bool:
         """Whether the outputs of every position look so, with the classes on an axis where they may be."""
-        if self.each.probabilities(outputs):
-            return True
-        axes = (1, -1) if self.classes_at is None else (self.classes_at,)
-        flat = (outputs.movedim(axis, -1).reshape(-1, outputs.shape[axis]) for axis in axes)
-        return outputs.dim() > 2 and any(map(self.each.probabilities, flat))
+        return any(map(self.each.probabilities, self._list_readings(outputs)))
+
+    def find_probabilities(self, outputs: Tensor) -> Tensor | None:
+        """The same as a single bool where the outputs are; None where the loss at a position has none."""
+        found = [self.each.find_probabilities(reading) for reading in self._list_readings(outputs)]
+        known = [each for each in found if each is not None]
+        return torch.stack(known).any() if len(known) == len(found) else None
+
+    def _list_readings(self, outputs: Tensor) -> list[Tensor]:
+        """Outputs as they are, and as rows of classes for each axis where these may be."""
+        axes = () if outputs.dim() < 3 else (1, -1) if self.classes_at is None else (self.classes_at,)
+        return [outputs, *(outputs.movedim(axis, -1).reshape(-1, outputs.shape[axis]) for axis in axes)]
 
     def _check(self, outputs: Tensor, targets: Tensor) -> None:
         """Raise where labels name no output, in the words of positions."""
@@ -97,16 +102,27 @@ class OverPositions(Loss, name="over_positions"):
         counting = (targets.reshape(len(targets), -1) != self.ignore_index).any(1)
         return None if bool(counting.all()) else counting
 
-    def _flat(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs [N M, K] or [N M], targets [N M], and which of the M positions of each row count, bool [N, M]."""
+    def _find_counting(self, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(which of the M positions of each row count, bool [N, M]; their places in [N M]; the targets there).
+
+        Found on the host where the targets are known there, so that nothing waits for a device.
+        """
+        known = find_host_copy(targets)
+        counted = (known != self.ignore_index).flatten(1)
+        chosen = counted.flatten().nonzero().flatten()
+        wanted = known.flatten()[chosen]
+        device = targets.device
+        return move_tensor(counted, device), move_tensor(chosen, device), move_targets(wanted, device)
+
+    def _flat(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Outputs [N M, K] or [N M]."""
         places, shape = targets.shape, outputs.shape
         if len(places) < 2:
             raise ValueError(
                 explain_unfit_targets("a loss over positions", "targets [N, positions ...]", outputs, targets)
             )
-        counted = (targets != self.ignore_index).flatten(1)
         if shape == places and not isinstance(self.each, CrossEntropy):
-            return outputs.flatten(), targets.flatten(), counted
+            return outputs.flatten()
         first = len(shape) == len(places) + 1 and shape[:1] + shape[2:] == places
         last = len(shape) == len(places) + 1 and shape[:-1] == places
         if first and last and self.classes_at is None:
@@ -119,7 +135,7 @@ class OverPositions(Loss, name="over_positions"):
             raise ValueError(explain_unfit_targets("a loss over positions", wanted, outputs, targets))
         moved = outputs.movedim(1, -1) if first and self.classes_at != -1 else outputs
         flat = moved.reshape(-1, moved.shape[-1])
-        return flat[:, 0] if flat.shape[1] == 1 else flat, targets.flatten(), counted
+        return flat[:, 0] if flat.shape[1] == 1 else flat
 
 
 over_positions = OverPositions()

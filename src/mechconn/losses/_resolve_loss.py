@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mechconn.core import PerSampleLoss, list_kinds, show_value
+from mechconn.core import PerSampleLoss, find_host_copy, list_kinds, show_value
 from mechconn.losses._base import Classified, Loss
 from mechconn.losses._loss_advice import IN
 from mechconn.losses._row_losses import cross_entropy
@@ -42,7 +42,8 @@ class OwnLoss(Loss, name="_own"):
         found = cross_entropy.classify(outputs, targets)
         if found is None or not len(found.labels):
             return found
-        return found if 0 <= int(found.labels.min()) and int(found.labels.max()) < found.classes else None
+        labels = find_host_copy(targets).long()
+        return found if 0 <= int(labels.min()) and int(labels.max()) < found.classes else None
 
 
 def as_loss(loss: PerSampleLoss) -> Loss:

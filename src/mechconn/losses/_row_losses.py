@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mechconn.core import check_fraction, check_whole
+from mechconn.core import check_fraction, check_whole, find_host_copy
 from mechconn.losses._base import NATS, NO_CLASS, Classified, Loss
 from mechconn.losses._loss_advice import CLASSES, ZERO_OR_ONE, explain_labels_out_of_range, explain_unfit_targets
 
@@ -49,12 +49,13 @@ class CrossEntropy(Loss, name="cross_entropy"):
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """-sum_k q_k log softmax(z)_k of each row: [N, K], [N] or [N, K] -> [N]; zero for rows that do not count."""
-        labels = self._labels(outputs, targets)
-        if labels is None and not _are_probabilities(outputs, targets):
+        labels, known = self._labels(outputs, targets), find_host_copy(targets)
+        if labels is None and not _are_probabilities(outputs, known):
             raise ValueError(explain_unfit_targets("cross-entropy", CLASSES, outputs, targets))
         if labels is None:
             return F.cross_entropy(outputs, targets.to(outputs), reduction="none", label_smoothing=self.label_smoothing)
-        self._check(labels, outputs.shape[1])
+        own = labels if known is targets else self._labels(outputs, known)
+        self._check(labels if own is None else own, outputs.shape[1])
         ignored = -100 if self.ignore_index is None else self.ignore_index
         return F.cross_entropy(
             outputs, labels, reduction="none", label_smoothing=self.label_smoothing, ignore_index=ignored
@@ -78,16 +79,22 @@ class CrossEntropy(Loss, name="cross_entropy"):
 
     def probabilities(self, outputs: Tensor) -> bool:
         """Whether every row is >= 0 and of sum 1, and not every row zeros and a single one."""
-        if outputs.dim() != 2 or not rows_sum_to_one(outputs):
-            return False
-        return not bool(((outputs == 0) | (outputs == 1)).all())
+        found = self.find_probabilities(outputs)
+        return found is not None and bool(found)
+
+    def find_probabilities(self, outputs: Tensor) -> Tensor | None:
+        """The same as a single bool where the outputs are."""
+        if outputs.dim() != 2:
+            return outputs.new_zeros((), dtype=torch.bool)
+        return _sum_to_one(outputs) & ~((outputs == 0) | (outputs == 1)).all()
 
     def _labels(self, outputs: Tensor, targets: Tensor) -> Tensor | None:
         """Labels [N]; None where the targets are none."""
         if outputs.dim() != 2 or outputs.shape[1] < 2 or not _are_whole_numbers(targets):
             return None
         if targets.dim() == 2 and targets.shape == outputs.shape:
-            single = bool(((targets == 0) | (targets == 1)).all() and (targets.sum(1) == 1).all())
+            known = find_host_copy(targets)
+            single = bool(((known == 0) | (known == 1)).all() and (known.sum(1) == 1).all())
             return targets.long().argmax(1) if single else None
         if targets.dim() == 2 and targets.shape[1] == 1:
             targets = targets[:, 0]
@@ -129,7 +136,8 @@ class Binary(Loss, name="binary"):
     def classify(self, outputs: Tensor, targets: Tensor) -> Classified | None:
         """Class 1 where the logit is above 0, [N] of one logit and [N, K] of several; None of probabilities."""
         found = self._pair(outputs, targets)
-        if found is None or not bool(((found[1] == 0) | (found[1] == 1)).all()):
+        known = find_host_copy(targets)
+        if found is None or not bool(((known == 0) | (known == 1)).all()):
             return None
         logits, wanted = found
         predicted = (logits > 0).long().masked_fill(logits.isnan(), NO_CLASS)
@@ -139,12 +147,17 @@ class Binary(Loss, name="binary"):
 
     def probabilities(self, outputs: Tensor) -> bool:
         """Whether every output lies in [0, 1], and not every one is 0 or 1."""
-        return bool(((outputs >= 0) & (outputs <= 1)).all()) and not bool(((outputs == 0) | (outputs == 1)).all())
+        return bool(self.find_probabilities(outputs))
+
+    def find_probabilities(self, outputs: Tensor) -> Tensor:
+        """The same as a single bool where the outputs are."""
+        return ((outputs >= 0) & (outputs <= 1)).all() & ~((outputs == 0) | (outputs == 1)).all()
 
     def _pair(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
         """Logits and targets, [N, K] both; None where targets are none of these outputs."""
         z, y = (part[:, None] if part.dim() == 1 else part for part in (outputs, targets))
-        if z.dim() != 2 or z.shape != y.shape or not bool(((y >= 0) & (y <= 1)).all()):
+        known = find_host_copy(targets)
+        if z.dim() != 2 or z.shape != y.shape or not bool(((known >= 0) & (known <= 1)).all()):
             return None
         return z, y
 
@@ -202,8 +215,13 @@ def _are_probabilities(outputs: Tensor, targets: Tensor) -> bool:
 
 
 def rows_sum_to_one(rows: Tensor) -> bool:
+    """Whether every row is >= 0 and of sum 1."""
+    return bool(_sum_to_one(rows))
+
+
+def _sum_to_one(rows: Tensor) -> Tensor:
     near = max(SUM, 4 * torch.finfo(rows.dtype).eps)
-    return bool((rows >= 0).all() and ((rows.double().sum(1) - 1).abs() <= near).all())
+    return (rows >= 0).all() & ((rows.double().sum(1) - 1).abs() <= near).all()
 
 
 cross_entropy, binary, squared, absolute = CrossEntropy(), Binary(), Squared(), Absolute()

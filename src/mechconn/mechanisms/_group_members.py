@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -66,7 +66,14 @@ def read_group_members(groups: Groups, rows: GroupRows, overlapping: bool) -> di
     names = read_group_names("groups", groups, rows.total)
     if rows.counted is not None:
         names = [name for name, counts in zip(names, rows.counted.tolist(), strict=True) if counts]
-    return {name: torch.tensor([own == name for own in names]) for name in sorted(set(names), key=natural_sort_key)}
+    numbers, order = number_names(names)
+    return {name: numbers == order[name] for name in sorted(order, key=natural_sort_key)}
+
+
+def number_names(names: Sequence[str]) -> tuple[Int[Tensor, " n"], dict[str, int]]:
+    """(the number of each row's name, name -> its number), by first appearance."""
+    order: dict[str, int] = {}
+    return torch.tensor([order.setdefault(name, len(order)) for name in names]), order
 
 
 def read_overlapping_groups(

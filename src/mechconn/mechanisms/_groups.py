@@ -37,9 +37,10 @@ from mechconn.datasets import (
     select_observed_rows,
 )
 from mechconn.losses import MEANS, Each, as_loss, cross_entropy
-from mechconn.mechanisms._group_members import GroupRows, check_shares, read_group_members
+from mechconn.mechanisms._group_members import GroupRows, check_shares, number_names, read_group_members
 from mechconn.mechanisms._invariance_page import flatten_interval
 from mechconn.mechanisms._over_clusters import RowValues, bound_mean_over_clusters, compute_mean_over_clusters
+from mechconn.mechanisms._rows_by_label import find_rows_by_label
 from mechconn.network import (
     Inference,
     Metric,
@@ -304,10 +305,11 @@ def split_by_group(data: Data, groups: Groups) -> dict[str, RowSubset]:
     """
     source = check_by_index("split_by_group", as_data("data", data))
     names = read_group_names("groups", groups, len(source))
-    rows = {name: torch.tensor([r for r, own in enumerate(names) if own == name]) for name in dict.fromkeys(names)}
+    numbers, order = number_names(names)
+    rows = find_rows_by_label(numbers)
     return {
-        name: select_observed_rows(source, rows[name], Selection(GROUPS_NOTE))
-        for name in sorted(rows, key=natural_sort_key)
+        name: select_observed_rows(source, rows[order[name]], Selection(GROUPS_NOTE))
+        for name in sorted(order, key=natural_sort_key)
     }
 
 

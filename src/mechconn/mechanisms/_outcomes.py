@@ -15,6 +15,7 @@ from mechconn.datasets import Selection, compare_selection, find_selection, join
 from mechconn.losses import NATS, Each
 from mechconn.mechanisms._difference_evidence import Correct
 from mechconn.mechanisms._over_clusters import RowValues
+from mechconn.mechanisms._rows_by_label import find_rows_by_label
 from mechconn.network import (
     CLASSIFICATION,
     Answers,
@@ -54,6 +55,11 @@ class SplitOutcome:
             return self
         clusters = None if self.clusters is None else self.clusters[:rows]
         return replace(self, draws=tuple(take_first_outcomes(own, rows) for own in self.draws), clusters=clusters)
+
+    @cached_property
+    def rows_by_label(self) -> dict[Any, Tensor]:
+        """Label -> its rows, of a classification of rows as wholes."""
+        return find_rows_by_label(self.targets)
 
     @property
     def classified(self) -> bool:

@@ -16,10 +16,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence, make_betting_evidence
+from mechconn.mechanisms._rows_by_label import find_rows_by_label
 from mechconn.mechanisms._within_classes import estimate_effect, make_class_cells
 from mechconn.stats import (
     NEGLIGIBLE,
@@ -29,6 +30,7 @@ from mechconn.stats import (
     cluster_mean_interval,
     compute_cluster_moments,
     compute_shared_moments,
+    count_clusters,
     make_cluster_bounds,
     t_interval,
     total_clusters,
@@ -45,10 +47,10 @@ class RowValues(NamedTuple):
     @property
     def units(self) -> int:
         """How many independent draws there are: clusters, or rows."""
-        return len(self.values) if self.clusters is None else len(self.clusters.unique())
+        return len(self.values) if self.clusters is None else count_clusters(self.clusters)
 
-    def where(self, chosen: Bool[Tensor, " n"]) -> RowValues:
-        """Those of some rows."""
+    def where(self, chosen: Bool[Tensor, " n"] | Int[Tensor, " m"]) -> RowValues:
+        """Those of some rows, by which or by their numbers."""
         return RowValues(self.values[chosen], None if self.clusters is None else self.clusters[chosen])
 
 
@@ -127,11 +129,12 @@ def make_evidence_over_clusters_within(
         ValueError: as in `make_class_cells`; without `bounds`, a class whose rows are of one cluster on a side.
     """
     cells = make_class_cells((before.values, labels[0]), (after.values, labels[1]))
-    sides = [(-1.0, before, labels[0]), (1.0, after, labels[1])]
+    members = [find_rows_by_label(own) for own in labels]
+    sides = [(-1.0, before, members[0]), (1.0, after, members[1])]
     parts: list[tuple[float, Callable[[float], Interval]]] = []
-    for label in sorted(set(labels[0].tolist())):
+    for label in sides[0][2]:
         for sign, rows, own in sides:
-            cell = rows.where(own == label)
+            cell = rows.where(own[label])
             if bounds is None and cell.units < 2:
                 raise ValueError(
                     f"an interval of {what} within classes needs two clusters or more of every class on both sides, "

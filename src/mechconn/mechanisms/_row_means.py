@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+import torch
+
 from mechconn.mechanisms._difference_evidence import (
     DifferenceEvidence,
     make_accuracy_evidence,
@@ -68,12 +70,12 @@ def compute_by_class(
 ) -> dict[int, Change]:
     """Label -> the effect on the rows of that class, of every class that both splits have."""
     here, there = before.rows(on), after.rows(on)
-    labels = sorted(set(before.targets.tolist()) & set(after.targets.tolist()))
+    own = before.rows_by_label
+    other = own if torch.equal(before.targets, after.targets) else after.rows_by_label
     return {
-        label: compute_change(
-            name, here.where(before.targets == label), there.where(after.targets == label), on, paired, outcome
-        )
-        for label in labels
+        label: compute_change(name, here.where(own[label]), there.where(other[label]), on, paired, outcome)
+        for label in own
+        if label in other
     }
 
 

@@ -33,12 +33,12 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-import torch
 from scipy.special import stdtrit
 from torch import Tensor
 
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence
 from mechconn.mechanisms._effects import CONFIDENCE, Change, On
+from mechconn.mechanisms._rows_by_label import find_rows_by_label
 from mechconn.stats import NEGLIGIBLE, Interval, MeldedBounds, WeightedCount, clopper_pearson
 
 VARIANCE_SHARE = 0.2
@@ -201,14 +201,14 @@ def make_class_cells(before: Labelled, after: Labelled) -> list[ClassCell]:
     Raises:
         ValueError: one split has no rows of a class that the other has.
     """
-    sides = [(values.double().flatten(), labels.flatten().tolist()) for values, labels in (before, after)]
+    sides = [(values.double().flatten(), find_rows_by_label(labels)) for values, labels in (before, after)]
     classes = sorted(set(sides[0][1]) | set(sides[1][1]))
     cells = []
     for label in classes:
-        for sign, (values, labels) in zip((-1.0, 1.0), sides, strict=True):
-            own = values[torch.tensor([other == label for other in labels])]
+        for sign, (values, rows) in zip((-1.0, 1.0), sides, strict=True):
+            own = values[rows[label]] if label in rows else values[:0]
             if len(own) == 0:
-                counts = [labels.count(label) for _, labels in sides]
+                counts = [len(members.get(label, ())) for _, members in sides]
                 raise ValueError(
                     f"a comparison within classes needs rows of every class on both sides; class {label} has "
                     f"{counts[0]} on the reference and {counts[1]} on the other split"

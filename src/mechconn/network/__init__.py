@@ -16,8 +16,6 @@ from mechconn.network._disjoint import compute_outputs as compute_outputs
 from mechconn.network._disjoint import explain_disjoint as explain_disjoint
 from mechconn.network._evaluate import CLASSIFICATION as CLASSIFICATION
 from mechconn.network._evaluate import ROWS_ON_CPU as ROWS_ON_CPU
-from mechconn.network._evaluate import Answers as Answers
-from mechconn.network._evaluate import Outcomes as Outcomes
 from mechconn.network._evaluate import check_accuracy_measured as check_accuracy_measured
 from mechconn.network._evaluate import check_classified as check_classified
 from mechconn.network._evaluate import check_predictions as check_predictions
@@ -79,6 +77,8 @@ from mechconn.network._precision import autocast_to as autocast_to
 from mechconn.network._precision import choose_reduced_type as choose_reduced_type
 from mechconn.network._precision import to_memory_format as to_memory_format
 from mechconn.network._repair import Repair as Repair
+from mechconn.network._row_outcomes import Answers as Answers
+from mechconn.network._row_outcomes import Outcomes as Outcomes
 from mechconn.network._statistics_buffers import list_statistics as list_statistics
 from mechconn.network._weight_change import WEIGHT_CHANGE as WEIGHT_CHANGE
 from mechconn.network._weight_change import WeightChange as WeightChange

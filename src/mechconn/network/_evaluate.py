@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from mechconn.core import Data, iterate_batches, join_targets, keep_generator_states
-from mechconn.losses import NO_CLASS, Binary, Classified, Each, Loss, explain_not_per_sample
+from mechconn.core import Data, iterate_batches, keep_generator_states
+from mechconn.losses import Loss
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
+from mechconn.network._outcome_tally import OutcomeTally
 from mechconn.network._padding import heeds_mask
 from mechconn.network._params import Network
+from mechconn.network._row_outcomes import Answers, Outcomes
 from mechconn.stats import Interval, betting_interval, mean_interval
 
 ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
@@ -34,85 +34,6 @@ def check_same_rows(what: str, first: Tensor, targets: Tensor) -> None:
             f"{what} has {len(targets)} rows and the split {len(first)}, or labels in another order; a draw is of "
             "the same rows as the split, with one latent drawn anew"
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Answers:
-    """What a classifier answered on one split, row by row, on the CPU.
-
-    Attributes:
-        right: whether each row is right, bool of shape [N]; of labels or positions the share of the row's that are,
-            float64.
-        each: what the accuracy is the share of.
-        predicted: class of each row, int64 of shape [N], NO_CLASS where the outputs hold NaN; None unless rows are
-            classified as wholes.
-        labels: the class that is right, int64 of shape [N]; None likewise.
-        undefined: first row whose outputs hold NaN; None where there is none.
-        commonest: the accuracy of the best answer that is the same for every row: the share of the commonest class.
-        constant: whether the model gave one answer for every row.
-        classes: number of classes.
-        shares: of labels or positions, the share of rows that have each label, or of positions of each class, float64
-            [K]; None where rows are classified as wholes.
-        example: likewise what was answered first.
-    """
-
-    right: Tensor
-    each: Each
-    predicted: Tensor | None
-    labels: Tensor | None
-    undefined: int | None
-    commonest: float
-    constant: bool
-    classes: int
-    shares: Tensor | None = None
-    example: Tensor | None = None
-
-    def compute_commonest(self, shares: Tensor) -> float:
-        """The accuracy of the best answer that is the same for every row, from `shares`."""
-        best = torch.maximum(shares, 1 - shares).mean() if self.each == "labels" else shares.max()
-        return float(best)
-
-
-@dataclass(frozen=True, eq=False)
-class Outcomes:
-    """A network's outcomes on one split, row by row, on the CPU. Rows that do not count for the loss are left out.
-
-    Attributes:
-        loss: per-sample loss, float64 of shape [N]; nats for cross-entropy. NaN and infinity stand as they came.
-        answers: what the model answered; None where the task is no classification.
-        targets: of shape [N, ...]; labels [N] where rows are classified as wholes.
-        metrics: name -> the user's per-sample values, float64 of shape [N].
-        probabilities: whether every output looks like a probability although the loss takes logits.
-        counted: which rows of the data count, bool; None where all do.
-        class_probabilities: of every row, float32 of shape [N, K], where they were asked for and outputs are [N, K].
-        row_shape: of the outputs of one row.
-    """
-
-    loss: Tensor
-    answers: Answers | None
-    targets: Tensor
-    metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    probabilities: bool = False
-    counted: Tensor | None = None
-    class_probabilities: Tensor | None = None
-    row_shape: tuple[int, ...] = ()
-
-    @property
-    def correct(self) -> Tensor:
-        """Whether each prediction is the label, bool of shape [N], or a share; of a classification only."""
-        assert self.answers is not None
-        return self.answers.right
-
-    @property
-    def mean_loss(self) -> float:
-        """The true mean over samples, whatever the batches were."""
-        return float(self.loss.mean())
-
-    @property
-    def accuracy(self) -> float:
-        """Share of samples whose prediction is the label; NaN where some sample has no prediction."""
-        assert self.answers is not None
-        return float("nan") if self.answers.undefined is not None else float(self.correct.double().mean())
 
 
 @torch.no_grad()
@@ -135,87 +56,24 @@ def compute_outcomes(
             value per sample.
         TypeError: the network does not take the inputs as they were read.
     """
-    measures = {"loss": loss, **(metrics or {})}
-    values: dict[str, list[Tensor]] = {measure: [] for measure in measures}
-    targets: list[Tensor] = []
-    kept: list[Tensor] = []
-    answers, probabilities, shape = _AnswerTally(), True, ()
-    of_classes: list[Tensor | None] = []
-    rows = choose_rows(network)
+    tally = OutcomeTally(name, loss, metrics or {}, keep_probabilities)
     with keep_generator_states(data):
         for inputs, target in iterate_batches(
             name,
             data,
-            batch_size=rows,
+            batch_size=choose_rows(network),
             device=network.device,
             model=network.module,
             trim=heeds_mask(network, forward),
+            at_end=True,
         ):
-            outputs = forward(inputs)
-            shape = tuple(outputs.shape[1:])
-            if keep_probabilities:
-                of_classes.append(compute_class_probabilities(outputs, loss))
-            counted = loss.counted(target)
-            kept.append(torch.ones(len(target), dtype=torch.bool) if counted is None else counted.cpu())
-            classified = loss.classify(outputs, target)
-            answers.add(classified, counted)
-            probabilities = probabilities and loss.probabilities(outputs)
-            for measure, function in measures.items():
-                values[measure].append(_measure_per_sample(name, measure, function, outputs, target, counted))
-            labels = target if classified is None or classified.each != "rows" else classified.labels
-            targets.append(_select_counted(labels, counted).cpu())
-    joined = {measure: torch.cat(parts) for measure, parts in values.items()}
-    if not len(joined["loss"]):
-        raise ValueError(f"{name}: no row counts; every target is the one that the loss ignores")
-    every = torch.cat(kept)
-    return Outcomes(
-        loss=joined.pop("loss"),
-        answers=answers.all(),
-        targets=join_targets(targets),
-        metrics=joined,
-        probabilities=probabilities,
-        counted=None if bool(every.all()) else every,
-        class_probabilities=_join_known(of_classes),
-        row_shape=shape,
-    )
+            tally.add(forward(inputs), target)
+    return tally.all()
 
 
 def choose_rows(network: Network) -> int:
     """Rows per batch, where the user's own batches do not decide."""
     return network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
-
-
-def compute_class_probabilities(outputs: Tensor, loss: Loss) -> Tensor | None:
-    """float32 [N, K] on the CPU; None where outputs are not [N, K] with K > 1. One logit z stands for (0, z)."""
-    if isinstance(loss, Binary):
-        z = outputs[:, None] if outputs.dim() == 1 else outputs
-        outputs = torch.cat([torch.zeros_like(z), z], 1) if z.dim() == 2 and z.shape[1] == 1 else outputs
-    if outputs.dim() != 2 or outputs.shape[1] < 2:
-        return None
-    return outputs.double().softmax(1).float().cpu()
-
-
-def _join_known(parts: list[Tensor | None]) -> Tensor | None:
-    known = [part for part in parts if part is not None]
-    return torch.cat(known) if parts and len(known) == len(parts) else None
-
-
-def _measure_per_sample(
-    name: str, measure: str, function: Loss | Metric, outputs: Tensor, target: Tensor, counted: Tensor | None
-) -> Tensor:
-    """One value for each row that counts, float64 on the CPU."""
-    if measure != "loss" and counted is not None:
-        outputs, target, counted = outputs[counted], target[counted], None
-    try:
-        values = function(outputs, target)
-        values = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
-    if not isinstance(values, Tensor) or values.shape != target.shape[:1]:
-        raise ValueError(
-            explain_not_per_sample("the loss" if measure == "loss" else f"metric {measure!r}", values, target)
-        )
-    return _select_counted(values.double().cpu(), counted)
 
 
 def compute_mean_with_interval(
@@ -227,84 +85,6 @@ def compute_mean_with_interval(
         return float(values.mean()), betting_interval(values.numpy(), bounds, confidence)
     interval = mean_interval(values, max(1.0, float(values.abs().max())), confidence) if len(values) > 1 else None
     return float(values.mean()), interval
-
-
-def _select_counted(values: Tensor, counted: Tensor | None) -> Tensor:
-    return values if counted is None else values[counted.to(values.device)]
-
-
-class _AnswerTally:
-    """The answers of a split, batch by batch."""
-
-    def __init__(self) -> None:
-        self._given = True
-        self._kind: tuple[Each, int] | None = None
-        self._parts: list[tuple[Tensor, Tensor]] = []
-        self._bad: list[Tensor] = []
-        self._first: Tensor | None = None
-        self._constant = True
-        self._shares = torch.zeros(())
-
-    def add(self, found: Classified | None, counted: Tensor | None) -> None:
-        """One batch's; None where it is no classification."""
-        if found is None or not self._given:
-            self._given = False
-            return
-        predicted, labels = (_select_counted(part, counted).cpu() for part in (found.predicted, found.labels))
-        if not len(labels):
-            return
-        self._kind = found.each, found.classes
-        if found.each == "rows":
-            self._parts.append((predicted, labels))
-            return
-        inner = torch.ones_like(labels, dtype=torch.bool)
-        inner = inner if found.counted is None else _select_counted(found.counted, counted).cpu()
-        weights = inner.double() / inner.sum(1, keepdim=True)
-        self._parts.append((((predicted == labels) * weights).sum(1), labels[:, 0]))
-        self._bad.append(((predicted == NO_CLASS) & inner).any(1))
-        if found.each == "labels":
-            self._shares = self._shares + labels.double().sum(0)
-        else:
-            self._shares = self._shares + torch.bincount(labels[inner], weights[inner], minlength=found.classes)
-            predicted = predicted[inner][:, None]
-        self._first = predicted[0].clone() if self._first is None else self._first
-        self._constant = self._constant and bool((predicted == self._first).all())
-
-    def all(self) -> Answers | None:
-        """The answers of all batches; None where some batch is no classification."""
-        if not self._given or self._kind is None:
-            return None
-        each, classes = self._kind
-        values, labels = (torch.cat(parts) for parts in zip(*self._parts, strict=True))
-        bare = Answers(values, each, None, None, None, 0.0, self._constant, classes)
-        if each == "rows":
-            return make_row_answers(values, labels, bare)
-        shares, bad = self._shares / len(values), torch.cat(self._bad).nonzero()
-        return replace(
-            bare,
-            undefined=_find_first(bad),
-            commonest=bare.compute_commonest(shares),
-            shares=shares,
-            example=self._first,
-        )
-
-
-def make_row_answers(predicted: Tensor, labels: Tensor, like: Answers) -> Answers:
-    """The answers on rows that are classified as wholes; of how many classes is as in `like`."""
-    counts = torch.bincount(labels.clamp(min=0))
-    return replace(
-        like,
-        right=predicted == labels,
-        predicted=predicted,
-        labels=labels,
-        undefined=_find_first((predicted == NO_CLASS).nonzero()),
-        commonest=float(counts.max()) / len(labels),
-        constant=bool((predicted == predicted[0]).all()),
-    )
-
-
-def _find_first(rows: Tensor) -> int | None:
-    return int(rows[0]) if len(rows) else None
 
 
 def check_classified(what: str, result: Outcomes) -> Answers:

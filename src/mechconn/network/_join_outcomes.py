@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mechconn.core import join_targets
-from mechconn.network._evaluate import Answers, Outcomes, make_row_answers
+from mechconn.network._outcome_tally import make_row_answers
+from mechconn.network._row_outcomes import Answers, Outcomes
 
 
 def join_outcomes(parts: Sequence[Outcomes]) -> Outcomes:

@@ -11,10 +11,12 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import connection
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -59,10 +61,13 @@ class RayExecutor(Executor):
         elif self._own:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         self._options = {"num_cpus": threads, "num_gpus": gpus, "max_retries": RETRIES}
+        self._tasks: dict[Callable[..., Any], Any] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """A future of the task's result."""
-        task = self._ray.remote(fn).options(**self._options)
+        if fn not in self._tasks:  # each is sent to the cluster once
+            self._tasks[fn] = self._ray.remote(fn).options(**self._options)
+        task = self._tasks[fn]
         outcome: Future[Any] = Future()
         outcome.set_running_or_notify_cancel()
         task.remote(*args, **kwargs).future().add_done_callback(lambda inner: _pass_on(inner, outcome))
@@ -213,15 +218,18 @@ def _run_through_pool(
     function: Callable[[JobType], JobResult], jobs: dict[int, JobType], engine: CellEngine
 ) -> Iterator[tuple[int, Future[JobResult]]]:
     """Every job through one pool."""
-    waiting, pending = list(jobs.items()), {}
+    waiting, pending = deque(jobs.items()), dict[Future[JobResult], int]()
+    done: SimpleQueue[Future[JobResult]] = SimpleQueue()
     pool = engine.pool()
     try:
         while waiting or pending:
             while waiting and (engine.jobs_ahead is None or len(pending) < engine.jobs_ahead):
-                number, job = waiting.pop(0)
-                pending[_submit(pool, function, job)] = number
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                yield pending.pop(future), future
+                number, job = waiting.popleft()
+                future = _submit(pool, function, job)
+                pending[future] = number
+                future.add_done_callback(done.put)  # each tells of itself: to wait for all would look at all each time
+            finished = done.get()
+            yield pending.pop(finished), finished
     except BaseException:
         pool.shutdown(cancel_futures=True)  # and wait, so that none of our own workers is at work any more
         raise

@@ -24,6 +24,7 @@ from mechconn.core import (
     is_built_in,
     log,
     read_environment,
+    to_canonical_json,
 )
 from mechconn.datasets import make_strips
 from mechconn.paper._cells import make_cell_task
@@ -150,7 +151,7 @@ def run_cell(job: CellJob) -> CellOutcome:
         compute = Compute(plan.computing_device, precision, progress=job.progress)
         context = ExperimentContext(store, compute, plan.engine.threads)
         recipe = find_recipe(plan.recipe)
-        result = recipe.run_cell(context, plan.settings, recipe.cells(plan.settings)[job.number], plan.root)
+        result = recipe.run_cell(context, plan.settings, _list_plan_cells(recipe, plan)[job.number], plan.root)
     steps = {title: stored.record.key for title, stored in context.log.items()}
     notes += [f"{title}: {note}" for title, stored in context.log.items() for note in stored.numbers.get("notes", ())]
     computed = sum(stored.computed for stored in context.log.values())
@@ -158,10 +159,27 @@ def run_cell(job: CellJob) -> CellOutcome:
     return CellOutcome(result, steps, computed, time.perf_counter() - started, work, notes)
 
 
+LAG = 100
+"""The record is written again once this share of the finished cells is not in it yet."""
+_LISTED: dict[tuple[type[Recipe], bytes], list[AnyCell]] = {}
+"""The cells of the plan that this process last worked on."""
+
+
+def _list_plan_cells(recipe: Recipe, plan: RunPlan) -> list[AnyCell]:
+    """All cells of a plan, listed once: each job brings a copy of the plan along."""
+    key = type(recipe), to_canonical_json(plan.plain)
+    if key not in _LISTED:
+        _LISTED.clear()
+        _LISTED[key] = list(recipe.cells(plan.settings))
+    return _LISTED[key]
+
+
 def run_plan(plan: RunPlan, watch: RunWatcher | None = None) -> RunRecord:
     """Run every cell of a plan; what the store has already is not repeated.
 
-    The record is written at the start, after each cell, and at the end; it goes on from that of an earlier call. A cell
+    The record is written at the start, after each cell (of more than a hundred whenever a hundredth of those done is
+    new, so that the work grows with the cells and not with their square), and at the end; it goes on from that of an
+    earlier call. A cell
     that fails does not stop the others. While another process works on the same run, this one waits.
 
     Raises:
@@ -179,7 +197,8 @@ def run_plan(plan: RunPlan, watch: RunWatcher | None = None) -> RunRecord:
         try:
             for number, future in run_jobs(run_cell, jobs, plan.engine, account.say):
                 account.add(number, future)
-                store.save(account.record("running", pictures))
+                if account.is_due():
+                    store.save(account.record("running", pictures))
         except BaseException:
             store.save(account.record("stopped", pictures))
             raise
@@ -233,9 +252,16 @@ class _RunProgress:
         self._earlier = {} if before is None else {c.name: c for c in before.cells if c.result is not None}
         self._done: dict[int, CellRecord] = {}
         self._spent: list[float] = []
+        self._written = 0
         self._notes: list[str] = [] if before is None else list(before.notes)
         for note in plan.notes:
             self.say(note)
+
+    def is_due(self) -> bool:
+        """Whether the record is to be written: it lags behind by a hundredth of the cells at most."""
+        due = len(self._done) > self._written + len(self._done) // LAG
+        self._written = len(self._done) if due else self._written
+        return due
 
     def say(self, line: str) -> None:
         """A line for the reader, now and in the record, where it stands once."""

@@ -7,6 +7,7 @@ from mechconn.stats._clustered import ClusterTotals as ClusterTotals
 from mechconn.stats._clustered import cluster_mean_interval as cluster_mean_interval
 from mechconn.stats._clustered import compute_cluster_moments as compute_cluster_moments
 from mechconn.stats._clustered import compute_shared_moments as compute_shared_moments
+from mechconn.stats._clustered import count_clusters as count_clusters
 from mechconn.stats._clustered import describe_clusters as describe_clusters
 from mechconn.stats._clustered import make_cluster_bounds as make_cluster_bounds
 from mechconn.stats._clustered import total_clusters as total_clusters

@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -52,6 +52,11 @@ from mechconn.stats._exact import Interval
 LARGEST_BET = 0.75
 DESIGN_TAIL = 0.025
 LARGEST_DESIGN = 10**6
+HALVINGS = 40
+"""Steps of the bisection: a bound is exact to 1e-12 of the range."""
+APPROACHES = 3
+STRETCH = 8192
+"""Values that are taken at a time."""
 
 
 class MeanBound:
@@ -74,18 +79,19 @@ class MeanBound:
         designs: Sequence[int] = (),
     ) -> None:
         self.low, self.width = bounds[0], bounds[1] - bounds[0]
-        order = np.arange(len(values)) if designs else np.argsort(_draw_fixed_stream(len(values)), kind="stable")
+        order = np.arange(len(values)) if designs else _draw_fixed_order(len(values))
         self.designs = tuple(designs) or (len(values),)
         self._x = np.clip((np.asarray(values, dtype=np.float64) - self.low) / self.width, 0.0, 1.0)[order]
-        self._w = np.ones(len(order)) if weights is None else (np.asarray(weights) / np.max(weights))[order]
+        self._w = None if weights is None else (np.asarray(weights) / np.max(weights))[order]
         self._known: dict[float, float] = {}
 
     @cached_property
     def _bets(self) -> list[np.ndarray]:
         """lambda_t of every design before it is cut to c / m, a function of the values before t."""
         t = np.arange(1, len(self._x) + 1)
-        own = (0.5 + np.cumsum(self._w * self._x)) / (np.cumsum(self._w) + 1)
-        spread = 0.25 + np.concatenate([[0.0], np.cumsum((self._w * (self._x - own)) ** 2)[:-1]])
+        w, size = (1.0, t) if self._w is None else (self._w, np.cumsum(self._w))
+        own = (0.5 + np.cumsum(w * self._x)) / (size + 1)
+        spread = 0.25 + np.concatenate([[0.0], np.cumsum((w * (self._x - own)) ** 2)[:-1]])
         return [np.sqrt(2 * math.log(1 / DESIGN_TAIL) * t / (n * spread)) for n in self.designs]
 
     def log_capital(self, mean: float) -> float:
@@ -93,31 +99,88 @@ class MeanBound:
         m = (mean - self.low) / self.width
         if m < 0 or not len(self._x):
             return math.inf if m < 0 else 0.0
-        if m >= 1:
-            return 0.0
-        if m not in self._known:
-            self._known[m] = float(max(0.0, self._sum_logs(m).max()))
-        return self._known[m]
+        return self._at(m)
 
-    def _sum_logs(self, m: float) -> np.ndarray:
-        """log K_t(m) at every t."""
-        each = []
-        for full in self._bets:
-            bets = full if m == 0 else np.minimum(full, LARGEST_BET / m)
-            each.append(np.log1p(bets * self._w * (self._x - m)).cumsum())
-        return each[0] if len(each) == 1 else np.logaddexp.reduce(each) - math.log(len(each))
+    def _follow_capital(self, m: float) -> float:
+        """max(0, max_t log K_t), a stretch of values at a time, which stays in the cache."""
+        carried, most = [0.0] * len(self.designs), 0.0
+        for start in range(0, len(self._x), STRETCH):
+            part, each = slice(start, start + STRETCH), []
+            for place, bets in enumerate(self._bets):
+                grown = bets[part] if m == 0 else np.minimum(bets[part], LARGEST_BET / m)
+                grown = grown * (self._x[part] - m) if self._w is None else grown * self._w[part] * (self._x[part] - m)
+                np.log1p(grown, out=grown)
+                grown[0] += carried[place]
+                np.cumsum(grown, out=grown)
+                carried[place] = float(grown[-1])
+                each.append(grown)
+            whole = each[0] if len(each) == 1 else np.logaddexp.reduce(each) - math.log(len(each))
+            most = max(most, float(whole.max()))
+        return most
 
     def reaches(self, mean: float, tail: float) -> bool:
         """Whether the lower bound at a tail level lies at or above `mean`."""
         return self.log_capital(mean) >= -math.log(tail)
 
     def value(self, tail: float) -> float:
-        """The lower bound at a tail level."""
+        """The lower bound at a tail level: bisected, of which most steps are known from the bracket around it."""
         low, high = self.low, self.low + self.width
-        for _ in range(40):
+        reached, missed = self._bracket(-math.log(tail))
+        for _ in range(HALVINGS):
             middle = (low + high) / 2
-            low, high = (middle, high) if self.reaches(middle, tail) else (low, middle)
+            m = (middle - self.low) / self.width
+            holds = m <= reached or (m < missed and self.reaches(middle, tail))
+            low, high = (middle, high) if holds else (low, middle)
         return low
+
+    def _bracket(self, target: float) -> tuple[float, float]:
+        """(the largest m known to reach a logarithm of capital, the smallest known not to), close together.
+
+        Capital falls as m grows, so that all m beyond either are known too.
+        """
+        if not len(self._x):
+            return -math.inf, 0.0
+        reached, missed = self._approach(target)
+        if reached == -math.inf:
+            if self._at(0.0) < target:
+                return -math.inf, 0.0
+            reached = 0.0
+        if missed - reached > 2.0**-HALVINGS:
+            from scipy.optimize import brentq  # a third of a second to import
+
+            xtol = 2.0 ** -(HALVINGS + 1)
+            brentq(lambda m: self._at(m) - target, reached, missed, xtol=xtol)
+        return self._nearest_known(target)
+
+    def _at(self, m: float) -> float:
+        """log max_t K_t of a mean of the values once they are scaled to [0, 1]."""
+        if m not in self._known:
+            self._known[m] = self._follow_capital(m) if m < 1 else 0.0
+        return self._known[m]
+
+    def _approach(self, target: float) -> tuple[float, float]:
+        """`_nearest_known` after some steps along the line that the logarithm of capital is near its middle."""
+        mean, slope = self._line
+        m = mean - (target - math.log(DESIGN_TAIL)) / slope
+        reached, missed = self._nearest_known(target)
+        for _ in range(APPROACHES):
+            if not max(reached, 0.0) < m < missed:
+                break
+            m += 1.05 * (self._at(m) - target) / slope  # a little beyond, so that the bound lies between two
+            reached, missed = self._nearest_known(target)
+        return reached, missed
+
+    @cached_property
+    def _line(self) -> tuple[float, float]:
+        """(mean, sum of all bets): log K is about slope (mean - m) less what the bets risk."""
+        bets = self._bets[len(self._bets) // 2]
+        if self._w is None:
+            return float(self._x.mean()), float(bets.sum())
+        return float(self._w @ self._x / self._w.sum()), float(self._w @ bets)
+
+    def _nearest_known(self, target: float) -> tuple[float, float]:
+        reached = max((m for m, found in self._known.items() if found >= target), default=-math.inf)
+        return reached, min((m for m, found in self._known.items() if found < target), default=1.0)
 
 
 class MeanBounds:
@@ -175,6 +238,10 @@ def betting_interval(values: Float[np.ndarray, " n"], bounds: Interval, confiden
     return MeanBounds(values, bounds).interval(confidence)
 
 
-def _draw_fixed_stream(count: int) -> np.ndarray:
-    """A number for each place, from one fixed stream."""
-    return torch.rand(count, generator=make_generator(0, "betting"), dtype=torch.float64).numpy()
+@lru_cache(maxsize=4)
+def _draw_fixed_order(count: int) -> np.ndarray:
+    """The order in which so many values are taken, from one fixed stream."""
+    drawn = torch.rand(count, generator=make_generator(0, "betting"), dtype=torch.float64).numpy()
+    order = np.argsort(drawn, kind="stable")
+    order.flags.writeable = False
+    return order

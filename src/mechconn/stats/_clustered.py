@@ -24,10 +24,14 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.utils.weak import WeakIdKeyDictionary
 
 from mechconn.stats._betting import MeanBounds
 from mechconn.stats._exact import Interval
 from mechconn.stats._intervals import NEGLIGIBLE, SampleMoments, bound_undetected_change, t_interval
+
+_PLACES = WeakIdKeyDictionary()
+"""Numbers of clusters -> their places; gone with the tensor. Nothing writes into numbers of clusters."""
 
 
 class ClusterTotals(NamedTuple):
@@ -57,9 +61,21 @@ def total_clusters(values: Float[Tensor, " n"] | Bool[Tensor, " n"], clusters: I
         >>> found.sums.tolist(), found.sizes.tolist()
         ([0.0, 2.0], [1.0, 2.0])
     """
-    numbers, place = np.unique(clusters.numpy(), return_inverse=True)
+    numbers, place = _place_clusters(clusters)
     sums = np.bincount(place, weights=values.double().numpy(), minlength=len(numbers))
     return ClusterTotals(numbers, sums, np.bincount(place, minlength=len(numbers)).astype(np.float64))
+
+
+def count_clusters(clusters: Int[Tensor, " n"]) -> int:
+    """How many clusters rows are in."""
+    return len(_place_clusters(clusters)[0])
+
+
+def _place_clusters(clusters: Int[Tensor, " n"]) -> tuple[Int[np.ndarray, " g"], Int[np.ndarray, " n"]]:
+    """(the numbers of the clusters in order, the place of each row's among them), sorted once for each tensor."""
+    if clusters not in _PLACES:
+        _PLACES[clusters] = np.unique(clusters.numpy(), return_inverse=True)
+    return _PLACES[clusters]
 
 
 def make_cluster_bounds(totals: ClusterTotals, bounds: Interval) -> MeanBounds:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy.special import betainc, betaincinv, gammaln, xlog1py, xlogy
 
 Interval = tuple[float, float]
@@ -40,6 +41,43 @@ def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -
     low = 0.0 if successes == 0 else float(betaincinv(successes, trials - successes + 1, tail))
     high = 1.0 if successes == trials else float(betaincinv(successes + 1, trials - successes, 1.0 - tail))
     return low, high
+
+
+class _ChanceSteps(NamedTuple):
+    r"""How F(m, k) = P(Bin(m, q) >= k) moves from each (m, k) to the next, (m + 1, k) or (m + 1, k + 1).
+
+        F(m + 1, k) = F(m, k) + q b(m, k - 1),        F(m + 1, k + 1) = F(m, k) - (1 - q) b(m, k),
+
+    with b the probability of so many of m. So one incomplete beta function gives all, at the price of an exponential
+    each. Either step is +-exp(ways + up log q + down log(1 - q)).
+    """
+
+    sign: Float[np.ndarray, " m"]
+    ways: Float[np.ndarray, " m"]
+    up: Float[np.ndarray, " m"]
+    down: Float[np.ndarray, " m"]
+
+    @classmethod
+    def between(cls, m: np.ndarray, needed: np.ndarray) -> _ChanceSteps:
+        """From the first pair (m, k) to the last; k stays or rises by one."""
+        grows = needed[1:] > needed[:-1]
+        trials, k = m[:-1].astype(np.float64), needed[:-1] - ~grows
+        known = (k >= 0) & (k <= trials)
+        inside = np.clip(k, 0, trials)
+        ways = gammaln(trials + 1) - gammaln(inside + 1) - gammaln(trials - inside + 1)
+        return cls(np.where(grows, -1.0, 1.0) * known, ways, inside + ~grows, trials - inside + grows)
+
+    def follow(self, start: np.ndarray, q: np.ndarray) -> np.ndarray:
+        """F at every pair, [q, m], from that at the first."""
+        moved = np.empty((len(q), len(self.sign) + 1))
+        moved[:, 0], steps = start, moved[:, 1:]
+        np.multiply.outer(np.log(np.maximum(q, 1e-300)), self.up, out=steps)
+        steps += np.multiply.outer(np.log(np.maximum(1.0 - q, 1e-300)), self.down)
+        steps += self.ways
+        np.exp(steps, out=steps)
+        steps *= self.sign
+        np.cumsum(moved, axis=1, out=moved)
+        return np.clip(moved, 0.0, 1.0, out=moved)
 
 
 class CountBound:
@@ -79,9 +117,11 @@ class CountBound:
         m = np.arange(max(0, math.floor(around[0])), min(n, math.ceil(around[1])) + 1)
         # Of m changes, how many gains put an outcome as high as this one; rounding must not push one out.
         shift = gained - lost + ORDER * (np.sqrt(m + 1) - math.sqrt(changed + 1))
-        self._needed = np.clip(np.ceil((m + shift) / 2 - 1e-9), 0, m + 1)
-        self._m, self._n = m, n
+        needed = np.clip(np.ceil((m + shift) / 2 - 1e-9), 0, m + 1)
+        self._m, self._n, self._first = m, n, float(needed[0])
         self._ways = gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
+        self._steps = _ChanceSteps.between(m, needed)
+        self._known: dict[tuple[float, float], tuple[np.ndarray, np.ndarray]] = {}
 
     def value(self) -> float:
         """The bound, in [-1, 1]."""
@@ -118,13 +158,22 @@ class CountBound:
         return math.log(max(largest, 1e-300)) - math.log((1.0 - RANGE_SHARE) * self.tail)
 
     def _probability(self, delta: float, d: np.ndarray) -> np.ndarray:
-        """Of an outcome as high as the one observed, for each d."""
-        m, needed, d = self._m, self._needed, d[:, None]
-        mass = np.exp(self._ways + xlogy(m, d) + xlog1py(self._n - m, -d))
+        """Of an outcome as high as the one observed, for each d: its chance given m changes, over all m."""
+        mass, rest = self._mass(d)
+        first = float(self._m[0])
         q = np.clip((1 + delta / np.maximum(d, 1e-300)) / 2, 0.0, 1.0)
-        inside = betainc(np.maximum(needed, 1e-9), np.maximum(m - needed + 1, 1e-9), q)
-        high = np.where(needed <= 0, 1.0, np.where(needed > m, 0.0, inside))
-        return (mass * high).sum(1) + np.maximum(1.0 - mass.sum(1), 0.0)
+        inside = betainc(max(self._first, 1e-9), max(first - self._first + 1, 1e-9), q)
+        start = np.where(self._first <= 0, 1.0, np.where(self._first > first, 0.0, inside))
+        return (mass * self._steps.follow(start, q)).sum(1) + rest
+
+    def _mass(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(probability of m changes [d, m], what lies beyond [d]), kept: most thresholds ask on the same few grids."""
+        key = float(d[0]), float(d[-1])
+        if key not in self._known:
+            column = d[:, None]
+            mass = np.exp(self._ways + xlogy(self._m, column) + xlog1py(self._n - self._m, -column))
+            self._known[key] = mass, np.maximum(1.0 - mass.sum(1), 0.0)
+        return self._known[key]
 
     def _product(self) -> float:
         """The smallest d (2 q - 1) over the intervals of d and of the share q of gains among changes."""
