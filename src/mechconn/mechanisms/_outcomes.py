@@ -37,12 +37,15 @@ class SplitOutcome:
         observed: how its rows were chosen, where they were chosen by what was observed of them.
         clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
         linked: whether rows show something of each other, and are in one cluster for that.
+        total: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
+            come in other orders. None where all are read, and where that is not known.
     """
 
     draws: tuple[Outcomes, ...]
     observed: Selection | None = None
     clusters: Tensor | None = None
     linked: bool = False
+    total: int | None = None
 
     @cached_property
     def targets(self) -> Tensor:
@@ -164,7 +167,7 @@ class ReadSoFar:
 def _match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
     """Two splits, or one split of two models, cut to the rows that were read of both, where rows correspond."""
     rows = min(len(before.loss), len(after.loss))
-    same = torch.equal(before.targets[:rows], after.targets[:rows])
+    same = before.total == after.total and torch.equal(before.targets[:rows], after.targets[:rows])
     return (before.take_first(rows), after.take_first(rows)) if same else (before, after)
 
 

@@ -88,7 +88,8 @@ def plan_relearning_looks(
 
     Example:
         >>> import torch
-        >>> rows = torch.zeros(10_000, 1), torch.zeros(10_000, dtype=torch.int64)
+        >>> from mechconn.core import TensorPair
+        >>> rows = TensorPair(torch.zeros(10_000, 1), torch.zeros(10_000, dtype=torch.int64))
         >>> found = plan_relearning_looks("rand_image", rows, [rows], None, seed=0)
         >>> found.ends, [round(found.share(look), 3) for look in range(found.count)]
         ((96, 324, 1093, 3690, 10000), [0.05, 0.05, 0.05, 0.05, 0.8])

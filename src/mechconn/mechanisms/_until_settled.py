@@ -105,9 +105,10 @@ class ModelReading:
             draws = self._rows.join(split)
             for what, result in zip(own.suite.draws_of(split), draws, strict=True):
                 check_outcomes(what, result, self._on)
-            clusters = reader.clusters(split, look, draws[0].counted)
-            splits[split] = SplitOutcome(draws, find_selection(own.suite[split]), clusters, reader.is_linked(split))
-            read[split] = ReadSoFar(reader.share(split, look), self.is_complete(split), reader.totals[split])
+            clusters, total = reader.clusters(split, look, draws[0].counted), reader.totals[split]
+            observed, linked = find_selection(own.suite[split]), reader.is_linked(split)
+            splits[split] = SplitOutcome(draws, observed, clusters, linked, total)
+            read[split] = ReadSoFar(reader.share(split, look), self.is_complete(split), total)
         return ModelOutcome(
             splits, own.network.computed, own.bounds, own.suite.paired is True, own.loss.unit, read=read
         )
