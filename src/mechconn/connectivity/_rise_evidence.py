@@ -149,8 +149,11 @@ class RiseEvidence:
         """Of the rise; see the module."""
         low, high = self._low, self._high
         if self._bets is not None:
-            bets = self._bound(self._bets, 1 - FINAL_SHARE)
-            low, high = max(low, bets[0]), min(high, bets[1])
+            tails = [(1 - FINAL_SHARE) * tail for tail in self.tails]
+            if self._bets.lower.reaches(low, tails[0]):  # else it is the lower one, and need not be found
+                low = max(low, self._bets.lower.value(tails[0]))
+            if self._bets.upper.reaches(-high, tails[1]):
+                high = min(high, -self._bets.upper.value(tails[1]))
         if self.verdict == "above":  # bounds are found by halving
             low = max(low, self.tolerance)
         return low, min(high, self.tolerance) if self.verdict == "below" else high

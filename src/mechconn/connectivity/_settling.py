@@ -3,11 +3,13 @@
 The middle first, then the quarters, the eighths, and so on: a path that is not connected shows it in its middle as a
 rule, after the first rows. Of a split whose largest rise so far is above the tolerance the point of that rise is read
 on; the next finer points are tried first where it would take four times as many rows. Else the next finer points are
-visited, and once all were, each is read until it is settled.
+visited, and once all were, each is read until it is settled, as it is where no point seems to be settled by all rows
+there are.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from mechconn.connectivity._path_rows import PathRows
@@ -15,8 +17,11 @@ from mechconn.connectivity._rise_evidence import RiseEvidence, RowsSeen
 from mechconn.connectivity._row_reader import RowReader
 from mechconn.stats import choose_designs
 
-FARTHEST = 4.0
-"""How many times as many rows may be read at a point in one step."""
+FARTHEST, HOPELESS = 4.0, 2.0
+"""How many times as many rows may be read at a point in one step; and where more rows than so many times all that there
+are seem to be needed, these are read at once."""
+ENOUGH = 200
+"""Rows after which a plan is trusted so far."""
 
 
 def list_levels(inner: Sequence[float]) -> list[list[float]]:
@@ -56,6 +61,12 @@ class SplitPlan:
         self._looks: dict[float, int] = {}
 
     @property
+    def _total(self) -> float:
+        """How many rows there are; infinitely many where that is not known."""
+        total = self.reader.totals[self.split]
+        return math.inf if total is None else total
+
+    @property
     def reader(self) -> RowReader:
         """Says which rows come at each look."""
         return self._rows.reader
@@ -78,8 +89,8 @@ class SplitPlan:
         ]
         highest = max(left, key=lambda t: self.evidence[t].mean, default=None)
         if highest is not None and self.evidence[highest].mean > self._tolerance:
-            found = self.evidence[highest]
-            if not unvisited or found.predict_rows() <= FARTHEST * found.rows:
+            found, needed = self.evidence[highest], self.evidence[highest].predict_rows()
+            if needed <= FARTHEST * found.rows or (not unvisited and needed <= self._total):
                 return {highest: self._choose_look(highest)}
         if unvisited:
             return dict.fromkeys(unvisited, 0)
@@ -91,7 +102,9 @@ class SplitPlan:
     def _choose_look(self, t: float) -> int:
         """The look at which it may be settled, not too far ahead."""
         found, look = self.evidence[t], self._looks[t] + 1
-        wanted = min(found.predict_rows(), FARTHEST * found.rows)
+        needed = found.predict_rows()
+        hopeless = found.rows >= ENOUGH and needed > HOPELESS * self._total
+        wanted = self._total if hopeless else min(needed, FARTHEST * found.rows)
         while (rows := self.reader.rows_at(self.split, look)) is not None and rows < wanted:
             if self.reader.is_complete(self.split, look):
                 break
