@@ -112,7 +112,7 @@ def test_rows_read_are_those_that_went_through_the_network() -> None:
     assert rows == sum(found.samples.values()) < 0.3 * 3 * ROWS
     assert found.available == dict.fromkeys(suite, ROWS)
     assert found.invariant_to == ("r0",) and found.sensitive_to == ("r1",)
-    assert any("rows were read until" in note and "biased" in note for note in found.notes)
+    assert any("rows were read as far as" in note and "biased" in note for note in found.notes)
     assert mc.load_result(found.to_dict()).to_dict() == found.to_dict()
 
 

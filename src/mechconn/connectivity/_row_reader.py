@@ -212,21 +212,27 @@ class RowsRead:
     Args:
         reader: says which rows come at each look.
         compute: (evaluator of these rows, split) -> outcomes of the split and of its further draws.
+
+    Attributes:
+        looks: split -> the look at which it stands; the first is 0.
+        counts: split -> how many rows that count had been read after each look.
     """
 
     def __init__(self, reader: RowReader, compute: Callable[[Evaluator, str], Sequence[Outcomes]]) -> None:
         self.reader, self._compute = reader, compute
         self._parts: dict[str, list[Sequence[Outcomes]]] = {}
         self.looks: dict[str, int] = {}
+        self.counts: dict[str, list[int]] = {}
 
     def read(self, split: str, look: int) -> None:
         """Read a split up to a look; what has been read is not read again."""
         parts = self._parts.setdefault(split, [])
-        for number in self.list_unread(split, look):
+        counts = self.counts.setdefault(split, [])
+        for number in range(len(counts), look + 1):
             if number == 0 or not self.reader.is_complete(split, number - 1):  # of a loader it shows as one reads
                 parts.append(self._compute(self.reader.at(number), split))
+            counts.append(sum(len(part[0].loss) for part in parts))
             self.looks[split] = number
-        self.looks[split] = max(look, self.looks.get(split, look))
 
     def list_unread(self, split: str, look: int) -> list[int]:
         """The looks whose rows would be read now, up to one."""
@@ -271,12 +277,15 @@ def describe_looks() -> dict[str, float]:
 def end_with_groups(ends: Sequence[int], groups: Int[Tensor, " n"]) -> list[int]:
     """Ends of looks, each moved to the end of the group that it lies in, of rows whose groups come one after another.
 
+    The first holds two groups, where there are two: an interval over groups takes as many.
+
     Example:
         >>> end_with_groups([1, 2, 5], torch.tensor([7, 7, 3, 3, 3]))
-        [2, 5]
+        [5]
     """
     last = torch.cat([groups[1:] != groups[:-1], torch.tensor([True])]).nonzero().flatten() + 1
-    return sorted({int(last[torch.searchsorted(last, end)]) for end in ends})
+    second = min(1, len(last) - 1)
+    return sorted({int(last[max(second, int(torch.searchsorted(last, end)))]) for end in ends})
 
 
 def draw_order(rows: int, together: Int[Tensor, " n"] | None, seed: int) -> Int[Tensor, " n"]:

@@ -29,6 +29,7 @@ from mechconn.mechanisms._difference_evidence import (
     compare_bounded_effects,
     compare_loss_effects,
 )
+from mechconn.mechanisms._effect_evidence import collect_evidence
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
@@ -159,7 +160,9 @@ def compare_settled(read: tuple[ModelReading, ModelReading], suite: Suite, margi
     first, second = (reading.outcome for reading in read)
     of_a, of_b = (make_invariance(own, r.suite, margin, on) for own, r in zip((first, second), read, strict=True))
     apart = compare_over_samples(first, second, suite, on), partial(_add_over_samples, first, second, suite, on)
-    return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)))
+    known = [collect_evidence(own, suite, on) for own in match_outcomes(first, second)]
+    effects = {name: (known[0][name].effect, known[1][name].effect) for name in known[0]}
+    return _make_comparison(of_a, of_b, apart, ((of_a,), (of_b,)), effects)
 
 
 def compare_evaluated(
@@ -204,14 +207,18 @@ def _make_comparison(
     b: Invariance,
     apart: tuple[Mapping[str, Difference], Callable[[str], Interval]],
     runs: tuple[tuple[Invariance, ...], tuple[Invariance, ...]],
+    effects: Mapping[str, tuple[float, float]] | None = None,
 ) -> Comparison:
-    """The verdicts. `apart` is the differences by split, and what bounds the sum of a split's effects."""
+    """The verdicts. `apart` is the differences by split, and what bounds the sum of a split's effects.
+
+    `effects` are those on A and B on the rows that were read of both, where these are not all.
+    """
     differences, add = apart
     sets: dict[str, Agreement] = {name: _compare_verdicts(a[name], b[name]) for name in a.interventions}
     opposite: dict[str, Agreement] = {name: "different" for name in sets if _are_opposite(a[name], b[name])}
     agreement: dict[str, Agreement] = {**sets, **opposite}
     verdict = _judge_agreement(agreement.values())
-    less = compute_reductions(a, b, {name: found.interval for name, found in differences.items()}, add)
+    less = compute_reductions(a, b, {name: found.interval for name, found in differences.items()}, add, effects)
     return Comparison(
         verdict=verdict,
         why=_explain_verdict(verdict, a, b, agreement),
@@ -284,7 +291,7 @@ def compare_over_samples(
         check_row_order(name, "model_b", rows_correspond(a.splits[name], b.splits[name]))
     bounds, others = a.bounds_on(on), [name for name in a.splits if name != suite.reference]
     return {
-        name: compare_effects(*_pair_sides(a, b, suite, name), on, bounds, a.adjust(name, confidence))
+        name: compare_effects(*_pair_sides(a, b, suite, name), on, bounds, a.adjust(name, confidence, suite.reference))
         for name in others
     }
 
@@ -329,7 +336,7 @@ def _add_over_samples(a: ModelOutcome, b: ModelOutcome, suite: Suite, on: On, na
     """The interval of the sum of the effects of one split on A and on B: B's less that on A mirrored."""
     bounds, (a, b) = a.bounds_on(on), match_outcomes(a, b)
     before, after = ((mirror_outcome(own, on, bounds), other) for own, other in _pair_sides(a, b, suite, name))
-    return compare_effects(before, after, on, bounds, a.adjust(name, CONFIDENCE)).interval
+    return compare_effects(before, after, on, bounds, a.adjust(name, CONFIDENCE, suite.reference)).interval
 
 
 def compare_effects(

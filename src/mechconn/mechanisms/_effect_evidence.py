@@ -17,7 +17,7 @@ from mechconn.stats import Interval, choose_designs
 def collect_evidence(outcome: ModelOutcome, suite: Suite, on: On) -> dict[str, DifferenceEvidence]:
     """Split -> what is known of the effect there, of every split but the reference."""
     return {
-        name: compute_evidence(name, *both, on, outcome, outcome.read_beside(name, suite.reference))
+        name: compute_evidence(name, *both, on, outcome, suite.reference)
         for name, both in join_sides(outcome, suite).items()
     }
 
@@ -34,9 +34,9 @@ def compute_evidence(
     after: SplitOutcome,
     on: On,
     outcome: ModelOutcome,
-    known: ReadSoFar | None = None,
+    reference: str | None = None,
 ) -> DifferenceEvidence:
-    """What two splits say of the effect on accuracy, loss or a metric; `known` is how much was read of both."""
+    """What two splits say of the effect on accuracy, loss or a metric; `reference` names the first."""
     bounds = outcome.bounds_on(on)
     if on != "accuracy" and bounds is None and min(len(before.loss), len(after.loss)) < 2:
         if on != "loss":
@@ -50,8 +50,11 @@ def compute_evidence(
     else:
         here, there = before.rows(on), after.rows(on)
         whole, bets = compute_difference(here, there, on, paired, bounds), before.clusters is None
-    values = (before.values(on), after.values(on)) if bets else None
-    return spend_on_looks(whole, known, values, paired, (0.0, 1.0) if on == "accuracy" else bounds)
+    if reference is None or not outcome.read:
+        return whole
+    values, known = (before.values(on), after.values(on)) if bets else None, outcome.read_beside(name, reference)
+    in_pairs = outcome.share_order(reference, name)
+    return spend_on_looks(whole, known, values, in_pairs, (0.0, 1.0) if on == "accuracy" else bounds)
 
 
 def spend_on_looks(
@@ -67,7 +70,7 @@ def spend_on_looks(
         whole: what they say with bounds of all rows.
         known: how much was read; None where nothing is read in part.
         values: both sides, row by row, where rows are independent: they are bet on. Else each look has its share.
-        paired: whether differences are within rows.
+        paired: whether rows are bet on in pairs; see `ModelOutcome.share_order`.
         bounds: the range of the values.
     """
     if known is None:

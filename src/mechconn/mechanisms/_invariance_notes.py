@@ -54,25 +54,6 @@ def note_probabilities(splits: Mapping[str, SplitOutcome]) -> str:
     )
 
 
-def note_read(outcome: ModelOutcome, reference: str) -> Iterator[str]:
-    """A note on how many rows were read, where reading stopped once the verdicts were settled."""
-    if not outcome.read:
-        return
-    rows = {name: len(result.loss) for name, result in outcome.splits.items()}
-    counts = (
-        f"{name} {rows[name]:,}" + (f" of {known.total:,}" if known.total is not None else "")
-        for name, known in outcome.read.items()
-    )
-    whole = all(known.complete for known in outcome.read.values())
-    biased = "" if whole else "; estimates at stopping are biased, intervals hold whenever reading stops"
-    yield f"rows were read until every verdict was settled: {', '.join(counts)}{biased}"
-    if outcome.read[reference].total is None:
-        yield (
-            "they were read in the order of the loader: the verdicts need rows that stand there in random order, not "
-            "sorted by class or by origin"
-        )
-
-
 def note_linked(splits: Mapping[str, SplitOutcome]) -> Iterator[str]:
     """A note on splits whose rows show something of each other."""
     groups: dict[int, list[str]] = {}

@@ -30,7 +30,6 @@ from mechconn.mechanisms._invariance_notes import (
     note_linked,
     note_probabilities,
     note_random_content,
-    note_read,
     note_without_bounds,
 )
 from mechconn.mechanisms._judge import Judgement, judge_family
@@ -48,6 +47,7 @@ from mechconn.mechanisms._outcomes import (
     measure_outcome,
 )
 from mechconn.mechanisms._over_clusters import RowValues
+from mechconn.mechanisms._read_notes import note_rows_read
 from mechconn.mechanisms._row_means import (
     compute_by_class,
     compute_change,
@@ -203,14 +203,14 @@ def make_invariance(
     uninformative = "" if known is None else explain_uninformative(suite.reference, reference, *known)
     effects = {
         name: add_caveat(
-            _make_effect(name, *both, judgements[name], evidence[name], on, outcome, suite.rows_shared(name)),
+            _make_effect(name, *both, judgements[name], evidence[name], on, outcome, suite),
             uninformative,
         )
         for name, both in sides.items()
     }
     notes = (
         *filter(None, (*undefined.values(), note_probabilities(splits), note_without_bounds(outcome))),
-        *note_read(outcome, suite.reference),
+        *note_rows_read([outcome], suite.reference),
         *note_linked(splits),
         *note_random_content(suite),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
@@ -267,8 +267,9 @@ def _make_effect(
     evidence: DifferenceEvidence,
     on: On,
     outcome: ModelOutcome,
-    shared: bool,
+    suite: Suite,
 ) -> Effect:
+    shared, confidence = suite.rows_shared(name), outcome.adjust(name, CONFIDENCE, suite.reference)
     paired, classified = can_pair(before, after), before.classified and after.classified
     whole = classified and before.each == "rows"
     if outcome.said_paired and not paired:
@@ -277,7 +278,7 @@ def _make_effect(
             "or clusters differ; leave paired= out"
         )
     changed, changed_interval = (
-        compute_share(RowValues(after.changed(before), after.clusters), outcome.adjust(name, CONFIDENCE))
+        compute_share(RowValues(after.changed(before), after.clusters), confidence)
         if whole and shared
         else (None, None)
     )
@@ -289,8 +290,8 @@ def _make_effect(
         if what == on:
             return own
         if compares_within_classes(before, after):
-            return compute_change_by_class(name, before, after, what, outcome)
-        return compute_change(name, before.rows(what), after.rows(what), what, paired, outcome)
+            return compute_change_by_class(before, after, what, outcome, confidence)
+        return compute_change(before.rows(what), after.rows(what), what, paired, outcome, confidence)
 
     return Effect(
         split=name,
@@ -303,7 +304,7 @@ def _make_effect(
         changed_interval=changed_interval,
         accuracy=moved("accuracy") if classified else None,
         loss=moved("loss") if finite else None,
-        by_class=compute_by_class(name, before, after, on, paired, outcome) if whole else {},
+        by_class=compute_by_class(before, after, on, paired, outcome, confidence) if whole else {},
         metrics={metric: moved(metric) for metric in outcome.metrics},
         same_rows=shared,
         observational=is_observational(before, after),

@@ -8,7 +8,7 @@ import torch
 
 from mechconn.datasets import compare_selection
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence
-from mechconn.mechanisms._effects import CONFIDENCE, Change, Effect, On
+from mechconn.mechanisms._effects import Change, Effect, On
 from mechconn.mechanisms._outcomes import ModelOutcome, SplitOutcome
 from mechconn.mechanisms._over_clusters import make_evidence_over_clusters_within
 from mechconn.mechanisms._within_classes import (
@@ -62,7 +62,7 @@ def compute_evidence_by_class(
 
 
 def compute_change_by_class(
-    name: str, before: SplitOutcome, after: SplitOutcome, on: On, outcome: ModelOutcome
+    before: SplitOutcome, after: SplitOutcome, on: On, outcome: ModelOutcome, confidence: float
 ) -> Change:
     """The effect of a split within classes, with its interval where the rows are enough for one."""
     bounds, pair = outcome.bounds_on(on), (_with_labels(before, on), _with_labels(after, on))
@@ -75,7 +75,7 @@ def compute_change_by_class(
     if not outcome.is_bounded(on) and (outcome.read or min(units) < 2):
         return Change(estimate_effect(cells), None, len(after.loss))
     evidence = compute_evidence_by_class(before, after, on, bounds)
-    return Change(evidence.effect, evidence.interval(outcome.adjust(name, CONFIDENCE)), len(after.loss))
+    return Change(evidence.effect, evidence.interval(confidence), len(after.loss))
 
 
 def list_cautions(

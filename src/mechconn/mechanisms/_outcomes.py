@@ -143,32 +143,48 @@ def _mean_over_draws(values: Sequence[Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class ReadSoFar:
-    """How much of a split was read, where reading goes on until verdicts are settled.
+    """How much of a split was read, look by look, where reading goes on until verdicts are settled.
 
     Attributes:
-        share: of the level, for a bound that holds at one sample size alone; see `RowReader.share`.
-        complete: whether these are all rows.
+        rows: how many that count had been read after each look.
+        shares: of the level, for a bound that holds at one sample size alone, at each look; see `RowReader.share`.
+        whole: whether all had been read.
         total: how many rows there are; None where that is not known.
     """
 
-    share: float
-    complete: bool
+    rows: tuple[int, ...]
+    shares: tuple[float, ...]
+    whole: tuple[bool, ...]
     total: int | None
 
+    @property
+    def look(self) -> int:
+        """The look at which the split stands; the first is 0."""
+        return len(self.rows) - 1
+
+    @property
+    def share(self) -> float:
+        """The share of the level at this look."""
+        return self.shares[-1]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all rows have been read."""
+        return self.whole[-1]
+
+    def at(self, look: int) -> ReadSoFar:
+        """The same after an earlier look."""
+        last = look + 1
+        return replace(self, rows=self.rows[:last], shares=self.shares[:last], whole=self.whole[:last])
+
     def join(self, other: ReadSoFar) -> ReadSoFar:
-        """The same of a comparison of two splits, one of which may be read further, or be longer, than the other.
+        """The same of a comparison of two splits at one look, of which one may be longer than the other.
 
-        A comparison at one look takes the smaller share of both: as long as one of them is read in part, it has at most
-        as many looks as the longer one, each with that one's share, and all are read once.
+        It takes the smaller share of both. As long as one of them is read in part, it has at most as many looks as the
+        longer one, each with that one's share, and all are read once: the shares add up to one.
         """
-        return ReadSoFar(min(self.share, other.share), self.complete and other.complete, self.total)
-
-
-def _match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
-    """Two splits, or one split of two models, cut to the rows that were read of both, where rows correspond."""
-    rows = min(len(before.loss), len(after.loss))
-    same = before.total == after.total and torch.equal(before.targets[:rows], after.targets[:rows])
-    return (before.take_first(rows), after.take_first(rows)) if same else (before, after)
+        both = zip(self.whole, other.whole, strict=True)
+        return replace(self, shares=tuple(map(min, self.shares, other.shares)), whole=tuple(a and b for a, b in both))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,19 +203,47 @@ class ModelOutcome:
     read: Mapping[str, ReadSoFar] = field(default_factory=dict)
 
     def pair(self, reference: str, split: str) -> tuple[SplitOutcome, SplitOutcome]:
-        """The reference and another split, where rows correspond on the rows that were read of both."""
+        """The reference and another split; of rows read in part both at the look at which the split stands.
+
+        Rows in one order are cut to those that were read of both, as of loaders whose batches have other sizes.
+        """
         before, after = self.splits[reference], self.splits[split]
-        alike = bool(self.read) and self.read[reference].total == self.read[split].total
-        return _match_rows(before, after) if alike else (before, after)
+        if not self.read:
+            return before, after
+        before = before.take_first(self.read[reference].at(self.read[split].look).rows[-1])
+        if not self.share_order(reference, split):
+            return before, after
+        rows = min(len(before.loss), len(after.loss))
+        return before.take_first(rows), after.take_first(rows)
+
+    def share_order(self, reference: str, split: str) -> bool:
+        """Whether rows read in part come in pairs: as many on both sides, in one order, of which the same count.
+
+        That depends on how many rows there are, and not on what they hold. Differences within pairs are independent
+        draws of the effect whether or not both rows of a pair show one sample.
+        """
+        first, second = (self.splits[name].draws[0].counted for name in (reference, split))
+        rows = 0 if first is None or second is None else min(len(first), len(second))
+        alike = first is second or bool(rows and torch.equal(first[:rows], second[:rows]))  # pyright: ignore
+        return alike and self.read[reference].total == self.read[split].total
 
     def read_beside(self, split: str, reference: str) -> ReadSoFar | None:
         """How much was read of a split and the reference, which are compared; None where all was."""
-        return self.read[split].join(self.read[reference]) if self.read else None
+        if not self.read:
+            return None
+        own = self.read[split]
+        return own.join(self.read[reference].at(own.look))
 
-    def adjust(self, split: str, confidence: float) -> float:
-        """The confidence of an interval that is to hold with another whenever reading stops."""
-        known = self.read.get(split)
-        return confidence if known is None else 1.0 - (1.0 - confidence) * known.share
+    def adjust(self, split: str, confidence: float, reference: str | None = None) -> float:
+        """The confidence of an interval that is to hold with another whenever reading stops.
+
+        Of what two splits say with the `reference`.
+        """
+        if not self.read:
+            return confidence
+        known = self.read[split] if reference is None else self.read_beside(split, reference)
+        assert known is not None
+        return 1.0 - (1.0 - confidence) * known.share
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -217,15 +261,13 @@ class ModelOutcome:
 
 
 def match_outcomes(a: ModelOutcome, b: ModelOutcome) -> tuple[ModelOutcome, ModelOutcome]:
-    """Two models' outcomes cut to the rows that were read of both; as they are where all were read."""
-    if not (a.read or b.read):
+    """Two models' outcomes at the look at which both stand, split by split; as they are where all were read."""
+    if not (a.read and b.read):
         return a, b
-    pairs = {name: _match_rows(own, b.splits[name]) for name, own in a.splits.items()}
-    read = {}
-    for name, own in a.splits.items():
-        fewer = a if len(own.loss) <= len(b.splits[name].loss) else b
-        read[name] = fewer.read[name]
-    first, second = ({name: pair[side] for name, pair in pairs.items()} for side in (0, 1))
+    read = {name: own.at(min(own.look, b.read[name].look)) for name, own in a.read.items()}
+    first, second = (
+        {name: result.take_first(read[name].rows[-1]) for name, result in side.splits.items()} for side in (a, b)
+    )
     return replace(a, splits=first, read=read), replace(b, splits=second, read=read)
 
 

@@ -15,7 +15,7 @@ def note_rows_read(outcomes: Collection[ModelOutcome], reference: str) -> tuple[
     whole = all(known.complete for own in outcomes for known in own.read.values())
     biased = "" if whole else "; estimates at stopping are biased, intervals hold whenever reading stops"
     counts = ", ".join(_count(outcomes, split) for split in first.read)
-    notes = [f"rows were read until every verdict was settled: {counts}{biased}"]
+    notes = [f"rows were read as far as the verdicts needed them: {counts}{biased}"]
     if first.read[reference].total is None:
         notes.append(
             "they were read in the order of the loader: the verdicts need rows that stand there in random order, not "
@@ -25,7 +25,9 @@ def note_rows_read(outcomes: Collection[ModelOutcome], reference: str) -> tuple[
 
 
 def _count(outcomes: Collection[ModelOutcome], split: str) -> str:
-    rows = sorted({len(own.splits[split].loss) for own in outcomes})
-    total = next(iter(outcomes)).read[split].total
+    rows, read = sorted({len(own.splits[split].loss) for own in outcomes}), [own.read[split] for own in outcomes]
+    if all(known.complete for known in read):
+        return f"{split} all {rows[-1]:,}"
+    total = read[0].total
     few = f"{rows[0]:,}" if len(rows) == 1 else f"{rows[0]:,} to {rows[-1]:,}"
     return f"{split} {few}" + ("" if total is None else f" of {total:,}")

@@ -66,7 +66,11 @@ class Reduction:
 
 
 def compute_reductions(
-    a: Invariance, b: Invariance, differences: Mapping[str, Interval], add: Callable[[str], Interval]
+    a: Invariance,
+    b: Invariance,
+    differences: Mapping[str, Interval],
+    add: Callable[[str], Interval],
+    effects: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Reduction]:
     """Split -> how much less B relies on it, for every split where A is sensitive.
 
@@ -75,25 +79,29 @@ def compute_reductions(
         b: effects on B.
         differences: split -> interval of the effect on B minus that on A.
         add: split -> interval of the sum of both effects; asked for where it is needed.
+        effects: split -> the effects on A and on B of the rows that both intervals are of; default: those of `a`, `b`.
     """
+    known = effects or {name: (a[name].effect, b[name].effect) for name in differences}
     return {
-        name: _compute_reduction(a[name], b[name], difference, add)
+        name: _compute_reduction(known[name], b[name], difference, add)
         for name, difference in differences.items()
         if a[name].verdict == "sensitive"
     }
 
 
-def _compute_reduction(a: Effect, b: Effect, difference: Interval, add: Callable[[str], Interval]) -> Reduction:
-    sign, low, high = (1 if a.effect > 0 else -1), *b.adjusted_interval
+def _compute_reduction(
+    effects: tuple[float, float], b: Effect, difference: Interval, add: Callable[[str], Interval]
+) -> Reduction:
+    sign, low, high = (1 if effects[0] > 0 else -1), *b.adjusted_interval
     found = []
     if (low if sign > 0 else -high) <= 0:  # the signs may be opposite
-        found.append(_scale(add(a.split), sign))
+        found.append(_scale(add(b.split), sign))
     if (high if sign > 0 else -low) >= 0:  # they may be the same
         found.append(_scale(difference, -sign))
     interval = min(low for low, _ in found), max(high for _, high in found)
-    of = abs(a.effect)
-    amount = of - abs(b.effect)
-    return Reduction(a.split, of, amount, interval, amount / of)
+    of = abs(effects[0])
+    amount = of - abs(effects[1])
+    return Reduction(b.split, of, amount, interval, amount / of if of else 0.0)
 
 
 def _scale(interval: Interval, sign: int) -> Interval:

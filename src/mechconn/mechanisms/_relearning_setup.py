@@ -288,7 +288,7 @@ class RelearningSetup:
         few = f"{rows[0]:,}" if len(rows) == 1 else f"{rows[0]:,} to {rows[-1]:,}"
         total = self._looks.total
         biased = "" if rows[0] == total else "; estimates at stopping are biased, intervals hold whenever reading stops"
-        yield f"rows of {self.split} were read until the verdict was settled: {few} of {total:,}{biased}"
+        yield f"rows of {self.split} were read as far as the verdict needed them: {few} of {total:,}{biased}"
 
 
 def _list_settings(relearning: Relearning) -> dict[str, Any]:

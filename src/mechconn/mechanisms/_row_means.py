@@ -52,9 +52,9 @@ def compute_share(holds: RowValues, confidence: float = CONFIDENCE) -> tuple[flo
 
 
 def compute_change(
-    name: str, before: RowValues, after: RowValues, on: On, paired: bool, outcome: ModelOutcome
+    before: RowValues, after: RowValues, on: On, paired: bool, outcome: ModelOutcome, confidence: float
 ) -> Change:
-    """The effect on the mean of some rows of a split.
+    """The effect on the mean of some rows.
 
     On what has no bounds it takes two rows, or clusters, for an interval, and all rows.
     """
@@ -62,18 +62,18 @@ def compute_change(
     if not outcome.is_bounded(on) and (outcome.read or min(before.units, after.units) < 2):
         return Change(float(after.values.mean() - before.values.mean()), None, rows)
     evidence = compute_difference(before, after, on, paired, bounds)
-    return Change(evidence.effect, evidence.interval(outcome.adjust(name, CONFIDENCE)), rows)
+    return Change(evidence.effect, evidence.interval(confidence), rows)
 
 
 def compute_by_class(
-    name: str, before: SplitOutcome, after: SplitOutcome, on: On, paired: bool, outcome: ModelOutcome
+    before: SplitOutcome, after: SplitOutcome, on: On, paired: bool, outcome: ModelOutcome, confidence: float
 ) -> dict[int, Change]:
     """Label -> the effect on the rows of that class, of every class that both splits have."""
     here, there = before.rows(on), after.rows(on)
     own = before.rows_by_label
     other = own if torch.equal(before.targets, after.targets) else after.rows_by_label
     return {
-        label: compute_change(name, here.where(own[label]), there.where(other[label]), on, paired, outcome)
+        label: compute_change(here.where(own[label]), there.where(other[label]), on, paired, outcome, confidence)
         for label in own
         if label in other
     }

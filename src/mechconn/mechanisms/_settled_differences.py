@@ -8,7 +8,7 @@ from mechconn.mechanisms._comparison import Difference
 from mechconn.mechanisms._difference_evidence import CountDifferenceBounds, DifferenceEvidence
 from mechconn.mechanisms._effect_evidence import spend_on_looks
 from mechconn.mechanisms._effects import On
-from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
+from mechconn.mechanisms._observational import compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import ModelOutcome, match_outcomes
 from mechconn.mechanisms._row_means import compute_difference
 from mechconn.network import check_row_count, check_row_order
@@ -49,7 +49,7 @@ def compare_read_effects(
     bets = not by_class and all(side.clusters is None for side in (*before, *after))
     low, high = (0.0, 1.0) if bounds is None else bounds
     whole, reach = DifferenceEvidence(effect, UNITS, find), (low - high, high - low)
-    return spend_on_looks(whole, known, gaps if bets else None, can_pair(before[0], after[0]), reach)
+    return spend_on_looks(whole, known, gaps if bets else None, bool(a.read) and a.share_order(reference, name), reach)
 
 
 def compare_read_over_samples(

@@ -18,6 +18,11 @@ of rows, and of rows that show something of each other, the bound at the rows of
 level (alpha spending): the shares add up to one. Comparisons within classes have bounds of all rows alone, and all are
 read at once.
 
+**A comparison stands at the look of its split**, with what had been read of the reference then, so that reading on for
+others moves nothing that was settled. Splits of equal length are bet on in pairs, whatever their labels: pairs are
+independent draws of the effect. Splits of other lengths are bounded each by itself, and where looks have shares of the
+level both sides' smaller one is taken (`ReadSoFar.join`), which adds up to one again.
+
 Betting was chosen by rows needed. On 10,000 rows within which effects are differences, margin 0.05, with predictions
 that change on 2, 10 and 30 % of the rows and an effect of zero it takes 193, 598 and 1,696 rows (means), alpha spending
 over exact bounds at looks that double 285, 726 and 1,922; `benchmarks/rows_to_settle.py`.
@@ -25,11 +30,6 @@ over exact bounds at looks that double 285, 726 and 1,922; `benchmarks/rows_to_s
 **Other intervals** of the result hold whenever reading stops as well: they are those of the rows of one look with that
 look's share of the level. The level of the loss has no such interval, and it has none. Estimates at stopping are
 biased: of two effects of one size the one that chance made larger stops sooner.
-
-**Splits of unequal lengths.** A split is compared with a reference that may be read further. Betting bounds each side
-by itself, at all numbers of rows at once. The bound of all rows is taken once, when both have been read whole, and a
-look that has a share of the level takes the smaller share of both (`ReadSoFar.join`), so that the shares add up to one
-again.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class ModelReading:
         return found
 
     def is_complete(self, split: str) -> bool:
-        """Whether all rows of a split have been read."""
-        return self.reader.is_complete(split, self._rows.looks[split])
+        """Whether all rows of a split, and of the reference, have been read."""
+        return all(self.reader.is_complete(name, self._rows.looks[name]) for name in (split, self.suite.reference))
 
     @property
     def outcome(self) -> ModelOutcome:
@@ -108,7 +108,9 @@ class ModelReading:
             clusters, total = reader.clusters(split, look, draws[0].counted), reader.totals[split]
             observed, linked = find_selection(own.suite[split]), reader.is_linked(split)
             splits[split] = SplitOutcome(draws, observed, clusters, linked, total)
-            read[split] = ReadSoFar(reader.share(split, look), self.is_complete(split), total)
+            shares = tuple(reader.share(split, number) for number in range(look + 1))
+            whole = tuple(reader.is_complete(split, number) for number in range(look + 1))
+            read[split] = ReadSoFar(tuple(self._rows.counts[split]), shares, whole, total)
         return ModelOutcome(
             splits, own.network.computed, own.bounds, own.suite.paired is True, own.loss.unit, read=read
         )

@@ -18,7 +18,7 @@ are read one after another, until something is settled, are bet on with the mean
 
     K_t(m) = (1 / D) sum_d K_t^(d)(m),        lambda_t = sqrt(2 log(1 / 0.025) / (n_d v_{t-1})),  n_d = 100, 1,000, ...
 
-up to three times less than the number of values that there are. A mean of supermartingales that start at 1 is one, so
+below three times the number of values that there are. A mean of supermartingales that start at 1 is one, so
 that everything above holds for it, whenever the reading stops and for whatever reason (Ville's inequality is about all
 t at once). The values are then taken in the order given, which must be random.
 
