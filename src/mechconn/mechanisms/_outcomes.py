@@ -37,7 +37,7 @@ class SplitOutcome:
         observed: how its rows were chosen, where they were chosen by what was observed of them.
         clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
         linked: whether rows show something of each other, and are in one cluster for that.
-        total: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
+        length: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
             come in other orders. None where all are read, and where that is not known.
     """
 
@@ -45,7 +45,7 @@ class SplitOutcome:
     observed: Selection | None = None
     clusters: Tensor | None = None
     linked: bool = False
-    total: int | None = None
+    length: int | None = None
 
     @cached_property
     def targets(self) -> Tensor:
