@@ -91,7 +91,7 @@ class RiseEvidence:
         >>> ones = np.ones(64)
         >>> found.see(RowsSeen(ones, ones, whole=False, share=0.1, clusters=None, counts=True))
         >>> found.verdict, round(found.interval()[0], 2)
-        ('above', 0.83)
+        ('above', 0.81)
     """
 
     def __init__(self, t: float, points: int, tolerance: float, reach: float, designs: Sequence[int]) -> None:
