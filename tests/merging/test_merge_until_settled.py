@@ -39,7 +39,7 @@ CASES: dict[str, tuple[tuple[float, ...], tuple[float, ...], str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_verdicts_are_those_of_all_rows_from_fewer(case: str) -> None:
     cue, other, verdict = CASES[case]
-    splits = {"cue": draw(0, *cue), "rand_cue": draw(1, *other)}
+    splits: dict[str, Any] = {"cue": draw(0, *cue), "rand_cue": draw(1, *other)}
     whole, found = judge("end", **splits), judge("settled", **splits)
     assert found.verdict == whole.verdict == verdict
     for pair, same in zip(found.before.differences, whole.before.differences, strict=True):
@@ -58,13 +58,13 @@ def test_the_verdicts_are_those_of_all_rows_from_fewer(case: str) -> None:
 
 def test_an_effect_between_those_of_the_parents_is_read_until_it_is_shown() -> None:
     """On a the intervention costs 60 points, on b none, on the merged network 30: sensitive soon, averaged later."""
-    splits = {"cue": draw(0, 0.9, 0.9, 0.9), "rand_cue": draw(1, 0.3, 0.6, 0.9)}
+    splits: dict[str, Any] = {"cue": draw(0, 0.9, 0.9, 0.9), "rand_cue": draw(1, 0.3, 0.6, 0.9)}
     found = judge("settled", **splits)
     assert found.before.fates["rand_cue"].fate == judge("end", **splits).before.fates["rand_cue"].fate == "averages"
 
 
 def test_where_nothing_settles_all_rows_are_read_and_power_is_theirs() -> None:
-    splits = {"cue": draw(0, 0.9, 0.9, 0.9, rows=400)}
+    splits: dict[str, Any] = {"cue": draw(0, 0.9, 0.9, 0.9, rows=400)}
     found, whole = judge("settled", tolerance=1e-4, **splits), judge("end", tolerance=1e-4, **splits)
     assert found.verdict == "undetermined" and found.before.differences[0].samples == 400
     (power,), (same,) = found.power, whole.power

@@ -36,7 +36,7 @@ class SplitOutcome:
         observed: how its rows were chosen, where they were chosen by what was observed of them.
         clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
         linked: whether rows show something of each other, and are in one cluster for that.
-        total: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
+        available: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
             come in other orders. None where all are read, and where that is not known.
     """
 
@@ -44,7 +44,7 @@ class SplitOutcome:
     observed: Selection | None = None
     clusters: Tensor | None = None
     linked: bool = False
-    total: int | None = None
+    available: int | None = None
 
     @cached_property
     def targets(self) -> Tensor:
@@ -161,7 +161,7 @@ class ReadSoFar:
 def match_rows(before: SplitOutcome, after: SplitOutcome) -> tuple[SplitOutcome, SplitOutcome]:
     """Two splits, or one split of two models, cut to the rows that were read of both, where rows correspond."""
     rows = min(len(before.loss), len(after.loss))
-    same = before.total == after.total and torch.equal(before.targets[:rows], after.targets[:rows])
+    same = before.available == after.available and torch.equal(before.targets[:rows], after.targets[:rows])
     return (before.take_first(rows), after.take_first(rows)) if same else (before, after)
 
 
