@@ -1,7 +1,7 @@
-"""Rows and time of maps, merges and relearning until settled, against all rows, in turns, and how often they contradict.
+"""Rows and time of maps, merges and relearning until settled, against all rows, in turns; and whether verdicts agree.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/until_settled_users.py [rows]. Networks of a planted cue (`tests/planted_cues.py`);
-CPU seconds, least to most of three pairs that take turns.
+Run: OMP_NUM_THREADS=1 python benchmarks/until_settled_users.py [rows]. Networks of a planted cue, of
+`tests/planted_cues.py`; CPU seconds, least to most of three pairs that take turns.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 import mechconn as mc
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from planted_cues import PROTOCOL, SPLIT, cue_only, head_retrained, met, never_met, suite  # noqa: E402
+from planted_cues import PROTOCOL, SPLIT, cue_only, head_retrained, met, never_met, suite
 
 
 def compare(name: str, run: Callable[[str], Any], read: Callable[[Any], tuple[Any, int]]) -> None:
@@ -33,8 +33,8 @@ def compare(name: str, run: Callable[[str], Any], read: Callable[[Any], tuple[An
         whole, rows = read(found["settled"])
         verdicts.add(whole == read(found["end"])[0])
         ratios.append(seconds["settled"] / seconds["end"])
-    print(
-        f"{name}: CPU time {min(ratios):.2f} to {max(ratios):.2f} of all rows, {rows:,} rows, same verdicts: {verdicts}"
+    sys.stdout.write(
+        f"{name}: CPU time {min(ratios):.2f} to {max(ratios):.2f} of all rows, {rows:,} rows, same verdicts: {verdicts}\n"
     )
 
 

@@ -85,16 +85,14 @@ def test_a_merged_network_that_is_a_parent_takes_no_rows_against_that_one() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("loss", "wrong"), [(0.03, "yes"), (0.0299, "no"), (0.035, "yes"), (0.025, "no")])
-def test_a_loss_on_or_near_the_tolerance_is_called_wrong_in_few_draws(loss: float, wrong: str) -> None:
-    """Where the loss is the tolerance it is not worse; of 100 draws 5 % are 5, and 12 come in one of three hundred."""
-    worse = loss > 0.03
+@pytest.mark.parametrize(("loss", "wrong"), [(0.0301, "not worse"), (0.0299, "worse")])
+def test_a_loss_near_the_tolerance_is_called_wrong_in_few_draws(loss: float, wrong: str) -> None:
+    """Of 40 draws 5 % are 2; with that chance 7 or more come in one of three hundred."""
     found = []
-    for seed in range(100):
-        data = draw(seed, 0.9, 0.9 - loss - 1e-6 * (loss == 0.03), 0.0, rows=1500)
+    for seed in range(40):
+        data = draw(seed, 0.9, 0.9 - loss, 0.0, rows=1000)
         found.append(judge("settled", cue=data).before.differences[0].verdict)
-    called = "not worse" if wrong == "yes" else "worse"
-    assert found.count(called) <= 11 and (worse or found.count("undetermined") > 0 or loss == 0.025)
+    assert found.count(wrong) <= 6
 
 
 def test_what_cannot_be_settled_is_refused() -> None:

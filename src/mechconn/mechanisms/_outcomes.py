@@ -36,8 +36,8 @@ class SplitOutcome:
         observed: how its rows were chosen, where they were chosen by what was observed of them.
         clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
         linked: whether rows show something of each other, and are in one cluster for that.
-        available: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
-            come in other orders. None where all are read, and where that is not known.
+        available: how many rows there are, where they are read until verdicts are settled: those of splits of unequal
+            lengths come in other orders. None where all are read, and where that is not known.
     """
 
     draws: tuple[Outcomes, ...]
