@@ -198,3 +198,22 @@ def test_numbers_keep_their_type(folder: Path, capsys: pytest.CaptureFixture[str
     assert "what was judged is float32, and is written in bfloat16 as its parents are" in capsys.readouterr().out
     assert {tensor.dtype for tensor in read_folder(Path("merged")).values()} == {torch.bfloat16}
     assert transformers.AutoConfig.from_pretrained("merged").dtype == torch.bfloat16
+
+
+def test_rows_are_read_until_the_verdicts_are_settled(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of splits below the first look all rows are read, and everything is as without."""
+    assert run("merge a b --data audit.toml -o merged --json --until settled") == 0
+    shown = capsys.readouterr()
+    found, told = json.loads(shown.out), "rows were read until every verdict was settled: test 40 of 40, other 50 of 50"
+    assert "at most 270 forward passes of one row" in shown.err and told in found["notes"]
+    assert found["settings"]["until"] == "settled"
+    Path("settled.toml").write_text(f'until = "settled"\n{TOML}', encoding="utf-8")
+    assert run("merge merged --data settled.toml -o page.html --json") == 0
+    assert json.loads(capsys.readouterr().out)["before"]["differences"] == found["before"]["differences"]
+    for words, says in {
+        "merge a b -o other --until settled": "--until needs --data audit.toml: without it nothing is judged",
+        "merge a b -o other --data audit.toml --until now": "--until must be one of 'end', 'settled', got 'now'",
+    }.items():
+        assert run(words) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line

@@ -39,7 +39,7 @@ CASES: dict[str, tuple[tuple[float, ...], tuple[float, ...], str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_the_verdicts_are_those_of_all_rows_from_fewer(case: str) -> None:
     cue, other, verdict = CASES[case]
-    splits = {"cue": draw(0, *cue), "rand_cue": draw(1, *other)}
+    splits: dict[str, Any] = {"cue": draw(0, *cue), "rand_cue": draw(1, *other)}
     whole, found = judge("end", **splits), judge("settled", **splits)
     assert found.verdict == whole.verdict == verdict
     for pair, same in zip(found.before.differences, whole.before.differences, strict=True):
@@ -58,13 +58,13 @@ def test_the_verdicts_are_those_of_all_rows_from_fewer(case: str) -> None:
 
 def test_an_effect_between_those_of_the_parents_is_read_until_it_is_shown() -> None:
     """On a the intervention costs 60 points, on b none, on the merged network 30: sensitive soon, averaged later."""
-    splits = {"cue": draw(0, 0.9, 0.9, 0.9), "rand_cue": draw(1, 0.3, 0.6, 0.9)}
+    splits: dict[str, Any] = {"cue": draw(0, 0.9, 0.9, 0.9), "rand_cue": draw(1, 0.3, 0.6, 0.9)}
     found = judge("settled", **splits)
     assert found.before.fates["rand_cue"].fate == judge("end", **splits).before.fates["rand_cue"].fate == "averages"
 
 
 def test_where_nothing_settles_all_rows_are_read_and_power_is_theirs() -> None:
-    splits = {"cue": draw(0, 0.9, 0.9, 0.9, rows=400)}
+    splits: dict[str, Any] = {"cue": draw(0, 0.9, 0.9, 0.9, rows=400)}
     found, whole = judge("settled", tolerance=1e-4, **splits), judge("end", tolerance=1e-4, **splits)
     assert found.verdict == "undetermined" and found.before.differences[0].samples == 400
     (power,), (same,) = found.power, whole.power
@@ -85,16 +85,14 @@ def test_a_merged_network_that_is_a_parent_takes_no_rows_against_that_one() -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("loss", "wrong"), [(0.03, "yes"), (0.0299, "no"), (0.035, "yes"), (0.025, "no")])
-def test_a_loss_on_or_near_the_tolerance_is_called_wrong_in_few_draws(loss: float, wrong: str) -> None:
-    """Where the loss is the tolerance it is not worse; of 100 draws 5 % are 5, and 12 come in one of three hundred."""
-    worse = loss > 0.03
+@pytest.mark.parametrize(("loss", "wrong"), [(0.0301, "not worse"), (0.0299, "worse")])
+def test_a_loss_near_the_tolerance_is_called_wrong_in_few_draws(loss: float, wrong: str) -> None:
+    """Of 40 draws 5 % are 2; with that chance 7 or more come in one of three hundred."""
     found = []
-    for seed in range(100):
-        data = draw(seed, 0.9, 0.9 - loss - 1e-6 * (loss == 0.03), 0.0, rows=1500)
+    for seed in range(40):
+        data = draw(seed, 0.9, 0.9 - loss, 0.0, rows=1000)
         found.append(judge("settled", cue=data).before.differences[0].verdict)
-    called = "not worse" if wrong == "yes" else "worse"
-    assert found.count(called) <= 11 and (worse or found.count("undetermined") > 0 or loss == 0.025)
+    assert found.count(wrong) <= 6
 
 
 def test_what_cannot_be_settled_is_refused() -> None:

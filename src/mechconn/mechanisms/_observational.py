@@ -24,7 +24,7 @@ from mechconn.stats import Interval
 
 def rows_correspond(before: SplitOutcome, after: SplitOutcome) -> bool:
     """Equal targets in one order: differences may be taken within rows, whether or not these show the same sample."""
-    return before.length == after.length and torch.equal(before.targets, after.targets)
+    return before.available == after.available and torch.equal(before.targets, after.targets)
 
 
 def can_pair(before: SplitOutcome, after: SplitOutcome) -> bool:

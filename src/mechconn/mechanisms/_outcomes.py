@@ -37,15 +37,15 @@ class SplitOutcome:
         observed: how its rows were chosen, where they were chosen by what was observed of them.
         clusters: the number of each row's cluster, int64 of shape [N]; None where rows are independent.
         linked: whether rows show something of each other, and are in one cluster for that.
-        length: of rows that are read until verdicts are settled, how many there are: rows of splits of unequal lengths
-            come in other orders. None where all are read, and where that is not known.
+        available: how many rows there are, where they are read until verdicts are settled: those of splits of unequal
+            lengths come in other orders. None where all are read, and where that is not known.
     """
 
     draws: tuple[Outcomes, ...]
     observed: Selection | None = None
     clusters: Tensor | None = None
     linked: bool = False
-    length: int | None = None
+    available: int | None = None
 
     @cached_property
     def targets(self) -> Tensor:
