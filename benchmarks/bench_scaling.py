@@ -164,7 +164,8 @@ def tell_cells(sizes: Sequence[int]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "counting_recipe.py").write_text(RECIPE, encoding="utf-8")
         sys.path.insert(0, folder)
-        said(f"cells that do nothing\n{'engine':>10} {'cells':>7} {'wall s':>8} {'own s':>7} {'again s':>8} {'record':>9}")
+        said("cells that do nothing")
+        said(f"{'engine':>10} {'cells':>7} {'wall s':>8} {'own s':>7} {'again s':>8} {'record':>9}")
         for engine in ("inline", "processes"):
             found = [run_cells(cells, engine) for cells in sizes]
             for cells, (wall, own, again, size) in zip(sizes, found, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import Executor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from mechconn.paper import ENGINES, CellEngine, EngineName, make_engine, run_jobs
+from mechconn.paper._run_recipe import _RunProgress
 from work import HANGING, Work, child, heard, log_of, refuse, two_steps, unless_first_for_ever
 
 INLINE, PROCESSES = CellEngine("inline", 1, 1), CellEngine("processes", 2, 1)
@@ -145,3 +147,15 @@ def test_what_an_engine_would_ignore_is_refused() -> None:
     for name, options in wrong:
         with pytest.raises(ValueError, match=f"has no effect with --engine {name}"):
             make_engine(name, **options)
+
+
+def test_the_record_of_many_cells_lags_by_a_hundredth_and_is_written_a_few_hundred_times() -> None:
+    """Inside: ten thousand cells would have to be run to see it, and each writes to the disk."""
+    progress: Any = object.__new__(_RunProgress)
+    progress._done, progress._written, written = {}, 0, []
+    for cell in range(10_000):
+        progress._done[cell] = None
+        written += [cell + 1] if progress.is_due() else []
+    assert written[:99] == list(range(1, 100))
+    assert all(later - earlier <= 1 + later / 100 for earlier, later in pairwise(written))
+    assert len(written) < 700 and written[-1] > 9_900
