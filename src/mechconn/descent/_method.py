@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    Buffers,
     Data,
     Inputs,
     Params,
@@ -104,11 +105,15 @@ class Problem:
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Outputs of theta; its running statistics move along, as in any training step."""
-        inputs = self.network.cast_inputs(
-            inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
-        )
+
+        def here() -> tuple[Params, Buffers]:
+            return dict(self.model.named_parameters()), dict(self.model.named_buffers())
+
+        inputs = self.network.cast_inputs(inputs, here)
+        if self.model.training:
+            self.network.prepare_steps(inputs, here)
         args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.network.reduced))
-        with self.network.computing(), explain_errors(args, kwargs):
+        with self.network.computing(), self.network.steps.used(self.model.training), explain_errors(args, kwargs):
             found = self.model(*args, **kwargs)
         outputs = extract_outputs(found)
         return outputs if self.network.reduced is None else outputs.float()

@@ -46,6 +46,7 @@ from mechconn.network._precision import (
     prefers_contiguous_small_maps,
     weight_to_memory_format,
 )
+from mechconn.network._training_kernels import StepKernels
 from mechconn.network._wrappers import unwrap_module as unwrap_module
 
 
@@ -173,6 +174,7 @@ class Network:
         self.reduced = None if self._floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
         self.heeds_mask: bool | None = None
+        self.steps = StepKernels(self.module, self.device, self._floating, self.reduced)
         if self.reduced is not None and prefers_contiguous_small_maps(self.device):
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
@@ -239,7 +241,17 @@ class Network:
 
         Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
         """
-        return self._outputs(params, buffers, self.cast_inputs(inputs, lambda: (params, buffers)), training)
+        inputs = self.cast_inputs(inputs, lambda: (params, buffers))
+        if training:
+            self.prepare_steps(inputs, lambda: (params, buffers))
+        return self._outputs(params, buffers, inputs, training)
+
+    def prepare_steps(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> None:
+        """Before the first training step: hold the kernels of training steps against torch's own, at `point`."""
+        if self.steps.must_be_held_against_plain:
+            own = Network(self.restored_module(), replace(self.compute, device=self.device, precision="model"))
+            self.steps.decide(lambda params, held, few: own._outputs(params, held, few, True), *point(), inputs)
+            self._here = None
 
     def cast_inputs(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> Inputs:
         """Inputs in a type that the network takes: floating point as that of the parameters where these have one.
@@ -280,6 +292,7 @@ class Network:
             self._standing_at(params, buffers, training),
             bypass_parametrization_cache(),
             self.computing(),
+            self.steps.used(training),
             explain_errors(args, kwargs),
         ):
             found = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
