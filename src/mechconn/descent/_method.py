@@ -109,6 +109,8 @@ class Problem:
         def here() -> tuple[Params, Buffers]:
             return dict(self.model.named_parameters()), dict(self.model.named_buffers())
 
+        if self.network.compiled.asked and not _has_own_hooks(self.model, self.network.module):
+            return self.network(*here(), inputs, training=self.model.training)
         inputs = self.network.cast_inputs(inputs, here)
         if self.model.training:
             self.network.prepare_steps(inputs, here)
@@ -160,6 +162,12 @@ class Problem:
     def risk(self, batch: Batch) -> Tensor:
         """Mean loss of theta on a batch."""
         return self.mean_loss(self.outputs(batch[0]), batch[1])
+
+
+def _has_own_hooks(model: nn.Module, structure: nn.Module) -> bool:
+    """Whether a layer has hooks that the same network without weights has not, such as those that read features."""
+    own, other = ([len(part._forward_hooks) for part in module.modules()] for module in (model, structure))
+    return own != other
 
 
 @runtime_checkable
