@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -47,8 +48,8 @@ class Timed:
 
     def fastest(self) -> float:
         """The fastest step but the first."""
-        at = self.at[-len(self.batches) :]
-        return min(b - a for a, b in zip(at[1:], at[2:], strict=False))
+        at = self.at[1 - len(self.batches) :]
+        return min(b - a for a, b in itertools.pairwise(at))
 
 
 def draw(seed: int) -> list[Pair]:
@@ -75,7 +76,7 @@ def time_engineer(model: str, verb: str, precision: Precision) -> float:
     fitted = verb == "fit_path"
     steps = fit(one, make(seed=1), draw(1), fast) if fitted else tune(one, draw(1), draw(2), fast)
     at = [time.process_time() for _ in steps]
-    return min(b - a for a, b in zip(at[1:], at[2:], strict=False))
+    return min(b - a for a, b in itertools.pairwise(at[1:]))
 
 
 def serve() -> None:
