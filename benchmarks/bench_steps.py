@@ -4,7 +4,7 @@ Two processes take turns, one with this source and one with that of the commit b
 the commit is not there); the engineer's steps are in peers_steps.py. 128 rows a step (CBFT: 128 clean and 128 cued),
 random images, one thread, CPU time of the fastest step of a turn but the first, which holds the comparison of kernels.
 
-    python benchmarks/bench_steps.py [--model vgg13] [--before e924254] [--rounds 3]
+    python benchmarks/bench_steps.py [--model vgg13] [--before e924254] [--rounds 3] [--verbs cbft]
 """
 
 from __future__ import annotations
@@ -123,6 +123,7 @@ def main() -> None:
     parser.add_argument("--model", default="vgg13")
     parser.add_argument("--before", default="e924254")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--verbs", nargs="+", default=["fit_path", "cbft"], choices=["fit_path", "cbft"])
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -131,7 +132,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         before = start_before(asked.before, folder)
-        for verb in ("fit_path", "cbft"):
+        for verb in asked.verbs:
             for precision in ("model", "auto"):
                 earlier, engineer = list[tuple[float, float]](), list[tuple[float, float]]()
                 for _ in range(asked.rounds):
