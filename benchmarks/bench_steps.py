@@ -28,7 +28,7 @@ from peers_steps import Pair, fit, tune
 import mechconn as mc
 from mechconn.core import Precision
 
-ROWS, STEPS = 128, 5
+ROWS, STEPS = 128, 4
 ROOT = Path(__file__).resolve().parent.parent
 
 
