@@ -33,6 +33,7 @@ bench: $(READY) ## speed against plain implementations, random programs through 
 	$(BIN)/python benchmarks/bench_symmetry.py
 	$(BIN)/python benchmarks/bench_weight_matching.py
 	$(BIN)/python benchmarks/bench_cbft.py
+	$(BIN)/python benchmarks/bench_steps.py
 	$(BIN)/python benchmarks/bench_data.py
 	$(BIN)/python benchmarks/bench_interventions.py
 	$(BIN)/python benchmarks/bench_adapters.py

@@ -35,6 +35,10 @@ class Compute:
         batch_size: rows per batch wherever a model is evaluated on a dataset or a pair of tensors; other data keep
             their own batches, and training, norm policies and matching have batch sizes of their own. None: the
             library's choice. The numbers do not depend on it but for rounding.
+        compile: True runs forward passes through torch.compile, which takes from seconds to a minute for each network.
+            It is used where outputs, gradients and buffers on the first batch are the plain pass's within the square
+            root of the number type's spacing (3.5e-4 in float32), and never while layers are watched; results record
+            where it was and why not. Needs a C++ compiler; on a GPU triton.
         progress: called with a `ProgressEvent` at every step; True draws a bar on standard error, on no terminal lines.
 
     Raises:
@@ -43,16 +47,18 @@ class Compute:
 
     Example:
         >>> Compute(precision="auto", batch_size=500)
-        Compute(device=None, precision='auto', batch_size=500, progress=None)
+        Compute(device=None, precision='auto', batch_size=500, progress=None, compile=False)
     """
 
     device: str | torch.device | None = None
     precision: Precision = "model"
     batch_size: int | None = None
     progress: Progress | bool | None = None
+    compile: bool = False
 
     def __post_init__(self) -> None:
         check_precision(self.precision)
+        check_is("compile", self.compile, bool, "; write compile=True")
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.core import (
+    Buffers,
     Data,
     Inputs,
     Params,
@@ -104,11 +105,17 @@ class Problem:
 
     def outputs(self, inputs: Inputs) -> Tensor:
         """Outputs of theta; its running statistics move along, as in any training step."""
-        inputs = self.network.cast_inputs(
-            inputs, lambda: (dict(self.model.named_parameters()), dict(self.model.named_buffers()))
-        )
+
+        def here() -> tuple[Params, Buffers]:
+            return dict(self.model.named_parameters()), dict(self.model.named_buffers())
+
+        if self.network.compiled.asked and not _has_own_hooks(self.model, self.network.module):
+            return self.network(*here(), inputs, training=self.model.training)
+        inputs = self.network.cast_inputs(inputs, here)
+        if self.model.training:
+            self.network.prepare_steps(inputs, here)
         args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.network.reduced))
-        with self.network.computing(), explain_errors(args, kwargs):
+        with self.network.computing(), self.network.steps.used(self.model.training), explain_errors(args, kwargs):
             found = self.model(*args, **kwargs)
         outputs = extract_outputs(found)
         return outputs if self.network.reduced is None else outputs.float()
@@ -155,6 +162,12 @@ class Problem:
     def risk(self, batch: Batch) -> Tensor:
         """Mean loss of theta on a batch."""
         return self.mean_loss(self.outputs(batch[0]), batch[1])
+
+
+def _has_own_hooks(model: nn.Module, structure: nn.Module) -> bool:
+    """Whether a layer has hooks that the same network without weights has not, such as those that read features."""
+    own, other = ([len(part._forward_hooks) for part in module.modules()] for module in (model, structure))
+    return own != other
 
 
 @runtime_checkable

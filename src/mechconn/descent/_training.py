@@ -202,7 +202,7 @@ def optimise(
         check_is("checkpoint", checkpoint, Checkpoint, "; write mechconn.Checkpoint(file)")
         described = {
             "what": what,
-            **_drop_default_batches(settings),
+            **_drop_default_batches({name: value for name, value in settings.items() if name != "compile"}),
             "head": head,
             "sources": list(cued),
             "transform": transform is not None,
@@ -238,6 +238,7 @@ def optimise(
         trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     masters.write_back(trained)
     settings |= problem.decided
+    settings |= network.compiled.settings
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
     notes = (*engine.notes, *_note_unmoved(trained, start, type(method).__name__))

@@ -80,6 +80,7 @@ from mechconn.network._repair import Repair as Repair
 from mechconn.network._row_outcomes import Answers as Answers
 from mechconn.network._row_outcomes import Outcomes as Outcomes
 from mechconn.network._statistics_buffers import list_statistics as list_statistics
+from mechconn.network._training_kernels import compute_weight_gradient as compute_weight_gradient
 from mechconn.network._weight_change import WEIGHT_CHANGE as WEIGHT_CHANGE
 from mechconn.network._weight_change import WeightChange as WeightChange
 from mechconn.network._weight_change import check_change_scale as check_change_scale

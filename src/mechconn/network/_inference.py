@@ -77,6 +77,7 @@ class Inference:
             return
         if same:
             self._folded = Network(_remove_folded(self._network, self._folds), self._network.compute)
+            self._folded.compiled.report_to(self._network.compiled)
 
 
 def find_folds(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> list[Fold]:

@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from mechconn.core import Buffers, Compute, Inputs, Params, check_cuda, check_same_keys, check_same_shapes, isolate_rng
 from mechconn.network._adapter_layers import are_held_alike
+from mechconn.network._compiled_calls import CompiledCalls
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values
@@ -46,6 +46,7 @@ from mechconn.network._precision import (
     prefers_contiguous_small_maps,
     weight_to_memory_format,
 )
+from mechconn.network._training_kernels import StepKernels
 from mechconn.network._wrappers import unwrap_module as unwrap_module
 
 
@@ -173,10 +174,12 @@ class Network:
         self.reduced = None if self._floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
         self.heeds_mask: bool | None = None
+        self.steps = StepKernels(self.module, self.device, self._floating, self.reduced)
         if self.reduced is not None and prefers_contiguous_small_maps(self.device):
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
                     layer.register_forward_pre_hook(make_small_maps_contiguous)
+        self.compiled = CompiledCalls(self.module, self.compute.compile, self.device, self.reduced)
 
     def restored_module(self) -> nn.Module:
         """`module`, without what any point left in it."""
@@ -197,7 +200,7 @@ class Network:
     @property
     def computed(self) -> dict[str, Any]:
         """How this network computes, for the record: device, number type and batch size; see `Compute.describe`."""
-        return self.compute.describe(self.device, self.number_type)
+        return self.compute.describe(self.device, self.number_type) | self.compiled.settings
 
     def computing(self) -> AbstractContextManager[object]:
         """A block in which layers compute in this network's precision."""
@@ -239,7 +242,17 @@ class Network:
 
         Layers that update buffers in training mode update the tensors in `buffers` in place: pass copies.
         """
-        return self._outputs(params, buffers, self.cast_inputs(inputs, lambda: (params, buffers)), training)
+        inputs = self.cast_inputs(inputs, lambda: (params, buffers))
+        if training:
+            self.prepare_steps(inputs, lambda: (params, buffers))
+        return self._outputs(params, buffers, inputs, training)
+
+    def prepare_steps(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> None:
+        """Before the first training step: hold the kernels of training steps against torch's own, at `point`."""
+        if self.steps.must_be_held_against_plain and not self.compiled.asked:
+            own = Network(self.restored_module(), Compute(self.device))
+            self.steps.decide(lambda params, held, few: own._outputs(params, held, few, True), *point(), inputs)
+            self._here = None
 
     def cast_inputs(self, inputs: Inputs, point: Callable[[], tuple[Params, Buffers]]) -> Inputs:
         """Inputs in a type that the network takes: floating point as that of the parameters where these have one.
@@ -274,15 +287,14 @@ class Network:
         tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
         tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
         args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.reduced))
-        # One key per (module, local name) and tie_weights=False: any other way of naming shared modules leaves
-        # the substituted tensors behind in the module, without an error.
         with (
             self._standing_at(params, buffers, training),
             bypass_parametrization_cache(),
             self.computing(),
+            self.steps.used(training),
             explain_errors(args, kwargs),
         ):
-            found = functional_call(self.module, tensors, args, kwargs, tie_weights=False)
+            found = self.compiled(tensors, args, kwargs)
         outputs = extract_outputs(found)
         return outputs if self.reduced is None else outputs.float()
 
