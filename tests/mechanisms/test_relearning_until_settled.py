@@ -39,8 +39,8 @@ def test_the_verdict_is_that_of_all_rows_from_fewer() -> None:
     first = draw_order(ROWS, None, seed=0)[:rows]
     assert torch.equal(run.curve.correct, all_rows.curve.correct[:, :, first])
     assert run.before.available == dict.fromkeys(suite(0, ROWS), ROWS)
-    (note,) = [note for note in found.notes if note.startswith(f"rows of {SPLIT} were read until")]
-    assert f"settled: {rows} of {ROWS:,}; estimates at stopping are biased" in note and note in str(found)
+    (note,) = [note for note in found.notes if note.startswith(f"rows of {SPLIT} were read as far as")]
+    assert f"needed them: {rows} of {ROWS:,}; estimates at stopping are biased" in note and note in str(found)
     assert found.settings["until"] == "settled" and "until" not in whole.settings
 
 
