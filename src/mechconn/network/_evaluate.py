@@ -11,15 +11,12 @@ from torch import Tensor
 
 from mechconn.core import Data, iterate_batches, join_targets, keep_generator_states
 from mechconn.losses import NO_CLASS, Binary, Classified, Each, Loss, explain_not_per_sample
+from mechconn.network._cache_rows import choose_rows
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
 from mechconn.network._padding import heeds_mask
 from mechconn.network._params import Network
 from mechconn.stats import Interval, betting_interval, mean_interval
-
-ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
-"""Rows per batch of datasets and pairs of tensors. Outputs of early layers then stay below the 32 MiB above which the C
-library asks the system for fresh pages at every call: a quarter of the time of VGG-13 at 500 rows."""
 
 CLASSIFICATION = (
     "whole-number targets [N], outputs [N, K], or a loss that says what is right, as mechconn.losses.binary does"
@@ -131,7 +128,7 @@ def compute_outcomes(
     kept: list[Tensor] = []
     answers, probabilities, shape = _AnswerTally(), True, ()
     of_classes: list[Tensor | None] = []
-    rows = choose_rows(network)
+    rows = choose_rows(network, data, forward)
     with keep_generator_states(data):
         for inputs, target in iterate_batches(
             name,
@@ -168,11 +165,6 @@ def compute_outcomes(
         class_probabilities=_join_known(of_classes),
         row_shape=shape,
     )
-
-
-def choose_rows(network: Network) -> int:
-    """Rows per batch, where the user's own batches do not decide."""
-    return network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
 
 
 def compute_class_probabilities(outputs: Tensor, loss: Loss) -> Tensor | None:
