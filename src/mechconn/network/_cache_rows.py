@@ -21,20 +21,20 @@ processor's cache when the next layer reads it, and below the 32 MiB above which
 pages at every call: a quarter of the time of VGG-13 at 500 rows."""
 FEWEST, MOST = 32, 4096
 """Rows at the least, so that weights are read for many rows at once, and at the most."""
-PROBED = 7
-"""Rows of the trial; hardly a weight has a multiple of seven rows, so what is made of weights is told apart."""
+PROBED = 35
+"""Rows of the trial; hardly a weight has a multiple of 35 rows, so what is made of weights is told apart."""
 
 
 def choose_rows(network: Network, data: Data | None = None, forward: Callable[[Inputs], Tensor] | None = None) -> int:
     """Rows per batch, where the user's own batches do not decide.
 
     On processors as many as keep the largest output within `CACHE`, tried once for a network on the first rows of a
-    source; fewer rows than `FEWEST` are not worth a trial.
+    source; fewer rows than two trials are not worth one.
     """
     if network.device.type != "cpu":
         return network.compute.choose_batch_size(ROWS_ELSEWHERE)
     if network.compute.batch_size is None and data is not None and forward is not None and is_source(data):
-        if network.rows_at_once is None and len(data) > FEWEST:
+        if network.rows_at_once is None and len(data) >= 2 * PROBED:
             network.rows_at_once = _find_fitting(network, data, forward)
         if network.rows_at_once is not None:
             return network.rows_at_once
@@ -48,7 +48,6 @@ def _find_fitting(network: Network, data: Data, forward: Callable[[Inputs], Tens
         try:
             batches = iterate_batches("rows", data, batch_size=PROBED, device=network.device, model=network.module)
             inputs, targets = next(batches)
-            forward(inputs)  # converts weights where it has not yet
             with _LargestOutput(len(targets)) as seen:
                 forward(inputs)
         except Exception:  # what is wrong shows in the pass itself

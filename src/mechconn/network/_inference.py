@@ -14,8 +14,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from mechconn.core import Buffers, Compute, Inputs, Params, isolate_rng, log, take_first_rows
+from mechconn.network._adapter_layers import is_held
 from mechconn.network._copies import copy_module
 from mechconn.network._packed_layers import PACKED, can_be_packed, pack_weight
 from mechconn.network._params import LINEAR_MAPS, Network
@@ -23,6 +25,8 @@ from mechconn.network._params import LINEAR_MAPS, Network
 Forward = Callable[[Inputs], Tensor]
 PROBED_ROWS = 8
 """Enough for every layer to be seen, few enough that full precision and its graph need no room to speak of."""
+WORTHWHILE = 33
+"""Rows of the first batch from which on a network in its own type is made faster, and weights are packed."""
 TOLERANCE_IN_REDUCED, TOLERANCE_IN_FLOAT32 = 1e-3, 1e-4
 """The most by which the fast network may differ from the plain one, both in full precision, in shares of the largest
 output: far above float32 rounding in a deep network (1e-6 to 1e-5) and far below what a wrong fold does."""
@@ -61,7 +65,8 @@ class Inference:
     What may be folded and packed is read off the operations that the first rows go through, and the fast network is
     then held against the plain one on those rows; where they differ, or where they cannot be run alone, less is done,
     and nothing in the end. So outputs in float32 are those of the plain network up to rounding; the largest difference
-    that is let pass on the first rows is 1e-4 of the largest output. In float64 they are the plain network's.
+    that is let pass on the first rows is 1e-4 of the largest output. In float64, on other devices than processors, and
+    where the first batch has fewer rows than `WORTHWHILE`, outputs in the model's own type are the plain network's.
     """
 
     def __init__(self, network: Network) -> None:
@@ -113,9 +118,11 @@ class Inference:
 
     def _prepare(self, params: Params, buffers: Buffers, inputs: Inputs) -> None:
         self._ready = True
-        few = take_first_rows(inputs, PROBED_ROWS)
+        few, many = take_first_rows(inputs, PROBED_ROWS), _count_rows(inputs) >= WORTHWHILE
+        if not many and self._network.reduced is None:
+            return
         with isolate_rng(0, "inference"):
-            for plan in _find_plans(self._network, params, buffers, few):
+            for plan in _find_plans(self._network, params, buffers, few, many):
                 try:
                     holds = plan_holds(self._network, plan, params, buffers, few)
                 except Exception:  # what is wrong beside the plan shows in the plain network
@@ -127,14 +134,22 @@ class Inference:
         log("evaluation: the plain network")
 
 
-def _find_plans(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> Iterator[Plan]:
+def _count_rows(inputs: Inputs) -> int:
+    return max((len(part) for part in tree_leaves(inputs) if isinstance(part, Tensor) and part.dim()), default=0)
+
+
+def _find_plans(
+    network: Network, params: Params, buffers: Buffers, inputs: Inputs, pack: bool
+) -> Iterator[Plan]:
     """What may be tried, the fastest first."""
     own, images = network.reduced is None, isinstance(inputs, Tensor) and inputs.dim() == 4
     try:
         folds, called = find_layers(network, params, buffers, inputs)
     except Exception:  # a forward pass that cannot do with few rows, or without its way back
         return
-    packed = {} if network.device.type != "cpu" or network.mode_computes else called
+    packed = called if pack and network.device.type == "cpu" and not network.mode_computes else {}
+    packed = {name: sides for name, sides in packed.items() if not is_held(params[f"{name}.weight"])}
+    folds = [fold for fold in folds if not own or not is_held(params[f"{fold.linear}.weight"])]
     seen: list[Plan] = [Plan(), Plan(channels_last=False)]
     for some_folds in (tuple(folds), ()):
         for some_packed in (packed, {}):
@@ -178,6 +193,7 @@ def find_layers(
     held = {name: buffer.clone() for name, buffer in buffers.items()}
     with torch.enable_grad():
         outputs = own({name: t.detach().requires_grad_() for name, t in params.items()}, held, inputs)
+    graph = outputs.grad_fn
     slots, holders = own.parameter_slots, Counter(own.parameter_slots.values())
 
     def holds_alone(layer: str) -> bool:
@@ -190,9 +206,11 @@ def find_layers(
         for name in linear_maps
         if can_be_packed(own.module.get_submodule(name), network.reduced is not None) and holds_alone(name)
     }
-    if outputs.grad_fn is None:  # under the caller's inference_mode nothing is recorded, and nothing is folded
+    del outputs
+    if graph is None:  # under the caller's inference_mode nothing is recorded, and nothing is folded
         return [], packed
-    readers = _count_readers(outputs.grad_fn)
+    readers = _count_readers(graph)
+    del graph
     maker = {made[name]: name for name in linear_maps}
     pairs = [(maker[read[norm]], norm) for norm in made if read[norm] in maker and f"{norm}.running_mean" in buffers]
     folds = [
@@ -200,6 +218,8 @@ def find_layers(
         for linear, norm in pairs
         if calls[norm] == calls[linear] == readers[made[linear]] == 1 and holds_alone(linear) and holds_alone(norm)
     ]
+    made.clear()  # the graph holds the weights, and the module the graph
+    read.clear()
     return folds, packed
 
 
@@ -227,7 +247,7 @@ def plan_holds(network: Network, plan: Plan, params: Params, buffers: Buffers, i
     full = Compute(network.device)
     plain, fast = Network(network.restored_module(), full), _build(network, plan, full)
     expected = plain(params, {name: buffer.clone() for name, buffer in buffers.items()}, inputs)
-    folds, lent = {fold.linear: fold for fold in plan.folds}, dict(params)
+    folds, lent, handles = {fold.linear: fold for fold in plan.folds}, dict(params), []
     for layer in folds.keys() | plan.packed.keys():
         linear = fast.module.get_submodule(layer)
         unread = {
@@ -243,9 +263,13 @@ def plan_holds(network: Network, plan: Plan, params: Params, buffers: Buffers, i
                 made["weight"] = pack_weight(linear, made["weight"], plan.packed[layer])
             return made
 
-        linear.register_forward_pre_hook(_make_substituting_hook(make))
-        linear.register_forward_hook(_make_substituting_hook(lambda unread=unread: unread))
-    got = fast(lent, {name: buffer.clone() for name, buffer in buffers.items()}, inputs)
+        handles.append(linear.register_forward_pre_hook(_make_substituting_hook(make)))
+        handles.append(linear.register_forward_hook(_make_substituting_hook(lambda unread=unread: unread)))
+    try:
+        got = fast(lent, {name: buffer.clone() for name, buffer in buffers.items()}, inputs)
+    finally:
+        for handle in handles:  # the module must not hold the weights
+            handle.remove()
     allowed = TOLERANCE_IN_FLOAT32 if network.reduced is None else TOLERANCE_IN_REDUCED
     return bool((expected - got).abs().max() <= allowed * expected.abs().max())
 
