@@ -3,7 +3,7 @@
 `evaluate_by_hand` is that loop: one model updated in place, inference mode, channels last, autocast to bfloat16 where
 asked, normalisation statistics once per t, large batches. It is timed in turns with `evaluate_path` of this tree and of
 the build before (an earlier commit, read with `git archive`), each in a process of its own, on one thread. Times are of
-the processor, so that what else runs weighs little. All accuracies must agree up to what rounding explains.
+the processor, so that what else runs weighs little. All accuracies and losses must agree up to what rounding explains.
 
     python benchmarks/peers.py [--only vgg13 ...] [--precision model] [--rows 1000] [--pairs 3] [--points 3]
 """
@@ -52,10 +52,13 @@ def evaluate_by_hand(
     reduced: bool = False,
     rows: int = 500,
 ) -> dict[str, list[float]]:
-    """Split -> accuracy at each t of the line from a to b, by the engineer's loop; `stats` are for BatchNorm."""
+    """Split -> accuracy at each t of the line from a to b, by the engineer's loop, and "loss of" each split.
+
+    `stats` are for BatchNorm.
+    """
     model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    found: dict[str, list[float]] = {name: [] for name in splits}
+    found: dict[str, list[float]] = {key: [] for name in splits for key in (name, f"loss of {name}")}
 
     def run(x: Tensor) -> Tensor:
         outputs = model(x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x)
@@ -74,11 +77,13 @@ def evaluate_by_hand(
                     run(x)
             model.eval()
             for name, (x, y) in splits.items():
-                right = sum(
-                    int((run(part).argmax(1) == labels).sum())
-                    for part, labels in zip(x.split(rows), y.split(rows), strict=True)
-                )
+                right, loss = 0, 0.0
+                for part, labels in zip(x.split(rows), y.split(rows), strict=True):
+                    outputs = run(part).float()
+                    right += int((outputs.argmax(1) == labels).sum())
+                    loss += float(nn.functional.cross_entropy(outputs, labels, reduction="sum"))
                 found[name].append(right / len(y))
+                found[f"loss of {name}"].append(loss / len(y))
     return found
 
 
@@ -101,7 +106,8 @@ def evaluate_by_library(
     whole = mc.LinearPath.between(*ends)  # and with them the networks as saved would be evaluated beside the path
     path = whole if stats is None else mc.LinearPath(dict(a), dict(b))
     profile = mc.evaluate_path(model, path, suite, ts, norm=norm, compute=compute)
-    return {name: list(values) for name, values in profile.accuracy.items()}
+    losses = {f"loss of {name}": list(values) for name, values in profile.loss.items()}
+    return {name: list(values) for name, values in profile.accuracy.items()} | losses
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ def train_pair(case: Case) -> list[dict[str, Tensor]]:
 
 
 def serve(hand: str) -> None:
-    """Answer each line on the standard input, a case, with the seconds and accuracies of one evaluation."""
+    """Answer each line on the standard input, a case, with the seconds and results of one evaluation."""
     torch.set_num_threads(1)
     said, sys.stdout = sys.stdout, io.StringIO()
     for line in sys.stdin:
@@ -212,7 +218,7 @@ def serve(hand: str) -> None:
         found = HANDS[hand](
             case.build(0).eval(), a, b, ts, splits, stats, reduced=asked["reduced"], rows=asked["batch"]
         )
-        answer = {"seconds": time.process_time() - started, "accuracy": found, "source": mc.__file__}
+        answer = {"seconds": time.process_time() - started, "found": found, "source": mc.__file__}
         said.write(json.dumps(answer) + "\n")
         said.flush()
 
@@ -255,7 +261,7 @@ def unpack_before(folder: Path) -> Path | None:
 
 
 def largest_gap(first: Mapping[str, list[float]], second: Mapping[str, list[float]]) -> float:
-    """The largest difference of two accuracies of one split at one t."""
+    """The largest difference of two accuracies, or losses in nats, of one split at one t."""
     return max(abs(x - y) for name in first for x, y in zip(first[name], second[name], strict=True))
 
 
@@ -273,21 +279,22 @@ def compare(name: str, reduced: bool, workers: Mapping[str, Worker], asked: argp
     for turn in range(asked.pairs + 1):  # the first warms up
         for hand, worker in workers.items():
             answer = worker.ask({**task, "batch": asked.batch})
-            found[hand] = answer["accuracy"]
+            found[hand] = answer["found"]
             if turn:
                 seconds[hand].append(answer["seconds"])
     # A row whose two best classes are nearer than rounding may change sides: hardly one in float32, whose outputs move
-    # by 1e-6 of their size; in bfloat16 by a hundredth, and networks trained for a moment have many such rows.
+    # by 1e-6 of their size; in bfloat16 by a hundredth, and networks trained for a moment have many such rows. Losses
+    # move by what outputs do.
     allowed = 0.06 if reduced else 0.002
     gaps = {hand: largest_gap(found["engineer"], found[hand]) for hand in workers}
-    assert max(gaps.values()) <= allowed, f"accuracies differ by more than rounding explains: {gaps}"
+    assert max(gaps.values()) <= allowed, f"accuracies or losses differ by more than rounding explains: {gaps}"
     ratios = {
         other: [theirs / ours for theirs, ours in zip(seconds[other], seconds["now"], strict=True)]
         for other in workers
         if other != "now"
     }
     told = ", ".join(f"{min(r):.2f} to {max(r):.2f} of the {_called(other)}" for other, r in ratios.items())
-    mean = float(torch.tensor(list(found["now"].values())).mean())
+    mean = float(torch.tensor([found["now"][split] for split in SPLITS]).mean())
     sys.stdout.write(
         f"{name:9s} {'bfloat16' if reduced else 'float32':8s} {told}; {min(seconds['now']):.2f} s for {asked.points} "
         f"points x {len(SPLITS)} splits of {rows}, mean accuracy {mean:.3f}, largest gap {max(gaps.values()):.4f}\n"
