@@ -21,7 +21,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,7 +57,6 @@ def evaluate_by_hand(
     `stats` are for BatchNorm.
     """
     model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     found: dict[str, list[float]] = {key: [] for name in splits for key in (name, f"loss of {name}")}
 
     def run(x: Tensor) -> Tensor:
@@ -68,13 +67,8 @@ def evaluate_by_hand(
         for name, parameter in model.named_parameters():
             torch.lerp(a[name], b[name], t, out=parameter.data)
         with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
-            if norms and stats is not None:
-                for norm in norms:
-                    norm.reset_running_stats()
-                    norm.momentum = None
-                model.train()
-                for x in stats[0].split(rows):
-                    run(x)
+            if stats is not None:
+                renew_statistics(model, run, stats[0].split(rows))
             model.eval()
             for name, (x, y) in splits.items():
                 right, loss = 0, 0.0
@@ -85,6 +79,17 @@ def evaluate_by_hand(
                 found[name].append(right / len(y))
                 found[f"loss of {name}"].append(loss / len(y))
     return found
+
+
+def renew_statistics(model: nn.Module, run: Callable[[Tensor], object], batches: Iterable[Tensor]) -> None:
+    """BatchNorm's statistics from one pass in training mode."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+            module.momentum = None
+    model.train()
+    for x in batches:
+        run(x)
 
 
 def evaluate_by_library(

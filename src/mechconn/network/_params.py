@@ -153,9 +153,9 @@ class Network:
     Every point is evaluated as by a fresh module into which it was loaded: what the module keeps of values that it
     computed at one point does not reach the next. `module` is this object's own: its mode may be set and hooks may be
     put on it freely; any other change is undone at the next point. `heeds_mask` tells whether padding behind a text
-    changes nothing, `rows_at_once` how many rows fit the processor's cache, `trains_channels_last` whether training mode
-    gives the same outputs in that layout; None until it was tried. `floating` is the type of the parameters where they
-    have one, `mode_computes` whether changing the mode computes with weights.
+    changes nothing, `rows_at_once` how many rows fit the processor's cache, `trains_channels_last` whether training
+    mode gives the same outputs in that layout; None until it was tried. `floating` is the type of the parameters where
+    they have one, `mode_computes` whether changing the mode computes with weights.
     """
 
     def __init__(self, model: nn.Module, compute: Compute | None = None) -> None:
