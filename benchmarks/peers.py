@@ -181,8 +181,9 @@ def build_bert(seed: int) -> nn.Module:
 
     config = transformers.BertConfig(
         vocab_size=1000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,
-        max_position_embeddings=32, num_labels=4, initializer_range=0.05,
+        max_position_embeddings=32, initializer_range=0.05,
     )  # fmt: skip
+    config.num_labels = 4
     return mc.models.build_seeded(lambda: transformers.BertForSequenceClassification(config), seed)
 
 

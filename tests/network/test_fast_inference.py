@@ -74,10 +74,14 @@ class Branches(nn.Module):
         return self.conv(x).mean((2, 3)) * (2.0 if last else 1.0)
 
 
+def _double(_module: nn.Module, _args: Any, output: Tensor) -> Tensor:
+    return 2 * output
+
+
 def doubled() -> nn.Module:
     """Hooks before and after a convolution."""
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
-    model[0].register_forward_hook(lambda module, args, output: 2 * output)
+    model[0].register_forward_hook(_double)
     model[0].register_forward_pre_hook(lambda module, args: (args[0] + 1,))
     return model
 
@@ -85,8 +89,9 @@ def doubled() -> nn.Module:
 def bert() -> nn.Module:
     config = transformers.BertConfig(
         vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
-        max_position_embeddings=12, num_labels=3,
+        max_position_embeddings=12,
     )  # fmt: skip
+    config.num_labels = 3
     return transformers.BertForSequenceClassification(config)
 
 

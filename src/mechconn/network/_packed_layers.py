@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 OPERATIONS: Any = torch.ops
-REORDER: Any = torch._C._nn
+REORDER: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
 """Untyped: these are the operations that torch's own compiler packs weights with."""
 
 
