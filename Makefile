@@ -29,6 +29,7 @@ test: $(READY) ## all tests
 bench: $(READY) ## speed against plain implementations, random programs through the symmetry finder (more than 22 minutes; MECHCONN_DATA for real images)
 	$(BIN)/python benchmarks/bench_start.py
 	$(BIN)/python benchmarks/bench_paths.py
+	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/bench_matching.py
 	$(BIN)/python benchmarks/bench_symmetry.py
 	$(BIN)/python benchmarks/bench_weight_matching.py

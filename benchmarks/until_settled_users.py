@@ -34,7 +34,8 @@ def compare(name: str, run: Callable[[str], Any], read: Callable[[Any], tuple[An
         verdicts.add(whole == read(found["end"])[0])
         ratios.append(seconds["settled"] / seconds["end"])
     sys.stdout.write(
-        f"{name}: CPU time {min(ratios):.2f} to {max(ratios):.2f} of all rows, {rows:,} rows, same verdicts: {verdicts}\n"
+        f"{name}: CPU time {min(ratios):.2f} to {max(ratios):.2f} of all rows, {rows:,} rows, "
+        f"same verdicts: {verdicts}\n"
     )
 
 

@@ -31,7 +31,9 @@ class Compute:
     Attributes:
         device: where to compute; None: where the model is.
         precision: "model" computes in the model's own type, "auto" in bfloat16 where the device is faster with it
-            (weights and updates stay in their own type).
+            (weights and updates stay in their own type). Evaluation in float32 on a processor may fold BatchNorm and
+            pack weights, where the first rows' outputs are within 1e-4 of the largest; in float64 it is the plain
+            network's, bit for bit.
         batch_size: rows per batch wherever a model is evaluated on a dataset or a pair of tensors; other data keep
             their own batches, and training, norm policies and matching have batch sizes of their own. None: the
             library's choice. The numbers do not depend on it but for rounding.

@@ -160,7 +160,7 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
                 for inputs, targets in iterate_batches(
                     what,
                     data,
-                    batch_size=choose_rows(network),
+                    batch_size=choose_rows(network, data, forward),
                     device=network.device,
                     model=network.module,
                     trim=heeds_mask(network, forward),

@@ -5,6 +5,8 @@ from mechconn.network._adapter_layers import copy_unless_held as copy_unless_hel
 from mechconn.network._adapter_layers import has_adapters as has_adapters
 from mechconn.network._adapters import check_adapters_apart as check_adapters_apart
 from mechconn.network._adapters import merge_adapters as merge_adapters
+from mechconn.network._cache_rows import ROWS_ON_CPU as ROWS_ON_CPU
+from mechconn.network._cache_rows import choose_rows as choose_rows
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values
@@ -15,14 +17,12 @@ from mechconn.network._disjoint import check_joined as check_joined
 from mechconn.network._disjoint import compute_outputs as compute_outputs
 from mechconn.network._disjoint import explain_disjoint as explain_disjoint
 from mechconn.network._evaluate import CLASSIFICATION as CLASSIFICATION
-from mechconn.network._evaluate import ROWS_ON_CPU as ROWS_ON_CPU
 from mechconn.network._evaluate import check_accuracy_measured as check_accuracy_measured
 from mechconn.network._evaluate import check_classified as check_classified
 from mechconn.network._evaluate import check_predictions as check_predictions
 from mechconn.network._evaluate import check_row_count as check_row_count
 from mechconn.network._evaluate import check_row_order as check_row_order
 from mechconn.network._evaluate import check_same_rows as check_same_rows
-from mechconn.network._evaluate import choose_rows as choose_rows
 from mechconn.network._evaluate import compute_mean_with_interval as compute_mean_with_interval
 from mechconn.network._evaluate import compute_outcomes as compute_outcomes
 from mechconn.network._forward_call import HALF as HALF

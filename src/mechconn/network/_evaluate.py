@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mechconn.core import Data, iterate_batches, keep_generator_states
 from mechconn.losses import Loss
+from mechconn.network._cache_rows import choose_rows
 from mechconn.network._inference import Forward
 from mechconn.network._metrics import Metric
 from mechconn.network._outcome_tally import OutcomeTally
@@ -16,10 +17,6 @@ from mechconn.network._padding import heeds_mask
 from mechconn.network._params import Network
 from mechconn.network._row_outcomes import Answers, Outcomes
 from mechconn.stats import Interval, betting_interval, mean_interval
-
-ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
-"""Rows per batch of datasets and pairs of tensors. Outputs of early layers then stay below the 32 MiB above which the C
-library asks the system for fresh pages at every call: a quarter of the time of VGG-13 at 500 rows."""
 
 CLASSIFICATION = (
     "whole-number targets [N], outputs [N, K], or a loss that says what is right, as mechconn.losses.binary does"
@@ -57,11 +54,12 @@ def compute_outcomes(
         TypeError: the network does not take the inputs as they were read.
     """
     tally = OutcomeTally(name, loss, metrics or {}, keep_probabilities)
+    rows = choose_rows(network, data, forward)
     with keep_generator_states(data):
         for inputs, target in iterate_batches(
             name,
             data,
-            batch_size=choose_rows(network),
+            batch_size=rows,
             device=network.device,
             model=network.module,
             trim=heeds_mask(network, forward),
@@ -69,11 +67,6 @@ def compute_outcomes(
         ):
             tally.add(forward(inputs), target)
     return tally.all()
-
-
-def choose_rows(network: Network) -> int:
-    """Rows per batch, where the user's own batches do not decide."""
-    return network.compute.choose_batch_size(ROWS_ON_CPU if network.device.type == "cpu" else ROWS_ELSEWHERE)
 
 
 def compute_mean_with_interval(

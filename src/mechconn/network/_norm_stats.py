@@ -40,6 +40,7 @@ from mechconn.core import (
     take_first_rows,
 )
 from mechconn.network._copies import set_mode
+from mechconn.network._image_layout import channels_last_in_training
 from mechconn.network._norm_moments import BatchNormMoments, record_statistics
 from mechconn.network._params import Network, compute_weighted_mean
 from mechconn.network._points import Curve, Point, list_statistics, load_point
@@ -305,7 +306,8 @@ class Reestimate(NormPolicy, name="reestimate"):
             )  # fmt: skip
             for inputs, targets in merge_last_row(found):
                 try:
-                    network(point.params, scratch, inputs, training=True)
+                    with channels_last_in_training(network, point.params, scratch, inputs):
+                        network(point.params, scratch, inputs, training=True)
                 except ValueError as error:
                     if len(targets) > 1 or "more than 1 value per channel" not in str(error):
                         raise

@@ -28,7 +28,6 @@ from mechconn.network._forward_call import (
     cast_floating,
     explain_errors,
     find_floating_types,
-    inputs_to_memory_format,
     iterate_slots,
 )
 from mechconn.network._forward_call import extract_outputs as extract_outputs
@@ -155,13 +154,15 @@ class Network:
     Every point is evaluated as by a fresh module into which it was loaded: what the module keeps of values that it
     computed at one point does not reach the next. `module` is this object's own: its mode may be set and hooks may be
     put on it freely; any other change is undone at the next point. `heeds_mask` tells whether padding behind a text
-    changes nothing; None until it was tried.
+    changes nothing, `rows_at_once` how many rows fit the processor's cache, `trains_channels_last` whether training
+    mode gives the same outputs in that layout; None until it was tried. `floating` is the type of the parameters where
+    they have one, `mode_computes` whether changing the mode computes with weights.
     """
 
     def __init__(self, model: nn.Module, compute: Compute | None = None) -> None:
         model = unwrap_module(model)
         _read_initialised_parameters(model)
-        self.module, self._snapshot, self._mode_computes = make_weightless_copy(model)
+        self.module, self._snapshot, self.mode_computes = make_weightless_copy(model)
         self._here: CurrentPoint | None = None
         self.compute = fix_device(compute or Compute(), model)
         self.device = resolve_device(model, self.compute.device)
@@ -169,12 +170,16 @@ class Network:
         self.parameter_slots = dict(iterate_slots(self.module, "parameters"))
         self._buffer_slots = dict(iterate_slots(self.module, "buffers"))
         types = {p.dtype for p in self.module.parameters() if p.is_floating_point()}
-        self._floating = types.pop() if len(types) == 1 else None
+        self.floating = types.pop() if len(types) == 1 else None
         reduced = choose_reduced_type(self.compute.precision, self.device)
-        self.reduced = None if self._floating in HALF else reduced
+        self.reduced = None if self.floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
         self.heeds_mask: bool | None = None
-        self.steps = StepKernels(self.module, self.device, self._floating, self.reduced)
+        self.rows_at_once: int | None = None
+        self.channels_last = self.reduced is not None
+        self.trains_channels_last: bool | None = None
+        self._tried_layout = False
+        self.steps = StepKernels(self.module, self.device, self.floating, self.reduced)
         if self.reduced is not None and prefers_contiguous_small_maps(self.device):
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
@@ -186,6 +191,10 @@ class Network:
         self._here = None
         self._snapshot.restore()
         return self.module
+
+    def without_new_hooks(self) -> AbstractContextManager[None]:
+        """A block without the hooks that were put on `module` since it was made."""
+        return self._snapshot.without_new_hooks()
 
     def make_weightless_parameters(self) -> Params:
         """Names and shapes of the parameters, without data."""
@@ -219,23 +228,22 @@ class Network:
         for name in params:
             params[name] = weight_to_memory_format(params[name].to(self.device), self.reduced)
 
-    def convert_parameters(self, params: Iterable[tuple[str, Tensor]]) -> Params:
+    def iterate_converted(self, params: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
         """Named tensors with the weights of linear maps in the reduced type, once rather than at every call.
 
         Each tensor is converted as it comes.
         """
         if self.reduced is None:
-            return dict(params)
+            yield from params
+            return
         linear = {
             f"{name}.{local}" if name else local
             for name, module in self.module.named_modules()
             if isinstance(module, LINEAR_MAPS)
             for local, _ in module.named_parameters(recurse=False)
         }
-        return {
-            name: weight_to_memory_format(t.to(self.reduced), self.reduced) if name in linear else t
-            for name, t in params
-        }
+        for name, t in params:
+            yield name, weight_to_memory_format(t.to(self.reduced), self.reduced) if name in linear else t
 
     def __call__(self, params: Params, buffers: Buffers, inputs: Inputs, *, training: bool = False) -> Tensor:
         """Outputs of one batch at `params`, in the parameters' own type but float32 at least.
@@ -260,9 +268,9 @@ class Network:
         Inputs of another type are left as they are where the network runs on them (tried once, at `point`).
         """
         types = find_floating_types(inputs)
-        if self._floating is None or types <= {self._floating}:
+        if self.floating is None or types <= {self.floating}:
             return inputs
-        cast = cast_floating(inputs, self._floating)
+        cast = cast_floating(inputs, self.floating)
         if types not in self._casts:
             if not self._runs(*point(), inputs):
                 if not self._runs(*point(), cast):
@@ -275,18 +283,38 @@ class Network:
     def _runs(self, params: Params, buffers: Buffers, inputs: Inputs) -> bool:
         held = {name: buffer.clone() for name, buffer in buffers.items()}
         try:
-            with isolate_rng(0, "types"), self._snapshot.without_new_hooks():
+            with isolate_rng(0, "types"), self.without_new_hooks():
                 self._outputs(params, held, inputs, training=False)
         except Exception:
             return False
         return True
 
     def _outputs(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool) -> Tensor:
-        if self._mode_computes:  # and may write into weights
+        images = isinstance(inputs, Tensor) and inputs.dim() == 4
+        if self._tried_layout or not (self.channels_last and images):
+            return self._call(params, buffers, inputs, training)
+        self._tried_layout = True
+        held, state = {name: buffer.clone() for name, buffer in buffers.items()}, torch.get_rng_state()
+        try:
+            return self._call(params, buffers, inputs, training)
+        except RuntimeError:  # a view that channels last do not allow
+            self.channels_last = False
+        with torch.no_grad():
+            for name, buffer in buffers.items():
+                buffer.copy_(held[name])
+        torch.set_rng_state(state)
+        return self._call(params, buffers, inputs, training)
+
+    def _call(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool) -> Tensor:
+        if self.mode_computes:  # and may write into weights
             params = {name: tensor.clone() for name, tensor in params.items()}
+        if self.reduced is not None and not self.channels_last:
+            params = {name: tensor.contiguous() for name, tensor in params.items()}
         tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
         tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
-        args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.reduced))
+        if self.channels_last and isinstance(inputs, Tensor) and inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        args, kwargs = make_call_arguments(inputs)
         with (
             self._standing_at(params, buffers, training),
             bypass_parametrization_cache(),
@@ -303,7 +331,7 @@ class Network:
         """Context manager: drop values computed at other points; values computed here stay until the point changes."""
         graph = torch.is_grad_enabled() and any(t.requires_grad for t in params.values())
         here, self._here = self._here, None
-        if self._mode_computes:
+        if self.mode_computes:
             self._snapshot.restore()
             handle = self.module.register_forward_pre_hook(make_mode_hook(training), prepend=True)
             try:
