@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from planted_cues import PROTOCOL, SPLIT, cue_only, head_retrained, met, never_met, suite
 
 
-def compare(name: str, run: Callable[[str], Any], read: Callable[[Any], tuple[Any, int]]) -> None:
+def compare(name: str, run: Callable[[Any], Any], read: Callable[[Any], tuple[Any, int]]) -> None:
     """Print the ratio of CPU times, the verdicts of both, and the rows that were read."""
     run("end")  # what is loaded at first use
     ratios, verdicts, rows = [], set[bool](), 0
@@ -34,8 +34,7 @@ def compare(name: str, run: Callable[[str], Any], read: Callable[[Any], tuple[An
         verdicts.add(whole == read(found["end"])[0])
         ratios.append(seconds["settled"] / seconds["end"])
     sys.stdout.write(
-        f"{name}: CPU time {min(ratios):.2f} to {max(ratios):.2f} of all rows, {rows:,} rows, "
-        f"same verdicts: {verdicts}\n"
+        f"{name}: CPU time {min(ratios):.2f} to {max(ratios):.2f} of all rows, {rows:,} rows, same: {verdicts}\n"
     )
 
 

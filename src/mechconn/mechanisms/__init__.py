@@ -99,6 +99,7 @@ from mechconn.mechanisms._representations import RepresentationSimilarity as Rep
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
 from mechconn.mechanisms._row_means import compute_difference as compute_difference
+from mechconn.mechanisms._settled_differences import compare_read_effects as compare_read_effects
 from mechconn.mechanisms._settled_differences import compare_read_over_samples as compare_read_over_samples
 from mechconn.mechanisms._settled_differences import compare_read_split as compare_read_split
 from mechconn.mechanisms._training_runs import combine_training_runs as combine_training_runs

@@ -28,14 +28,17 @@ from mechconn.connectivity import Evaluator
 from mechconn.core import Compute
 from mechconn.datasets import Suite
 from mechconn.mechanisms import (
+    ALPHA,
     ModelOutcome,
     ModelReading,
     On,
+    compare_read_effects,
     compare_read_split,
     list_open,
+    match_outcomes,
     read_until_settled,
 )
-from mechconn.merging._merge_mechanisms import collect_together, compare_effects
+from mechconn.merging._merge_mechanisms import collect_together
 from mechconn.merging._merge_parents import name_network
 from mechconn.merging._merge_verdict import Question
 
@@ -124,13 +127,18 @@ class MergeReading:
 
     def _open_averages(self, outcomes: Mapping[str, ModelOutcome], which: str, opened: Opened) -> None:
         """Interventions whose effect on the merged network seems to lie between those on two parents, far from both."""
-        parents, merged = {name: outcomes[name] for name in self.parents}, outcomes[name_merged(which)]
-        apart = compare_effects(parents, merged, self.suite, self.asked.on, len(self.networks))
-        for split, found in apart.items():
+        merged = outcomes[name_merged(which)]
+        tail = ALPHA / (2 * len(self.networks) * len(self.parents) * max(1, len(self.suite.interventions)))
+        for split in self.suite.interventions:
+            found = {
+                name: compare_read_effects(
+                    *match_outcomes(outcomes[name], merged), self.suite.reference, split, self.asked.on
+                )
+                for name in self.parents
+            }
             least, most = (choose(found, key=lambda name: -found[name].effect) for choose in (min, max))
-            sides = found[least], found[most]
-            between = sides[0].effect > self.margin and sides[1].effect < -self.margin
-            if between and not (sides[0].interval[0] > 0 and sides[1].interval[1] < 0):
+            between = found[least].effect > self.margin and found[most].effect < -self.margin
+            if between and not (found[least].reaches(1, tail, 0.0) and found[most].reaches(-1, tail, 0.0)):
                 for name in (least, most, name_merged(which)):
                     opened[name] |= {self.suite.reference: None, split: None}
 
