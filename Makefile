@@ -41,6 +41,10 @@ bench: $(READY) ## speed against plain implementations, random programs through 
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_statistics.py
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/bench_scaling.py --rows 1000 10000 100000 --models 5 10 20 --cells 25 50 100
 	$(BIN)/python benchmarks/bench_map.py --rows 500
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rows_to_settle.py --draws 10
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/rows_to_settle.py --margin-draws 400 --rows 1000
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/settled_audit.py digits --folder $(STORE)/settled
+	if [ -n "$$MECHCONN_DATA" ]; then $(BIN)/python benchmarks/settled_audit.py vgg13 --folder $(STORE)/settled; fi
 	$(BIN)/python benchmarks/symmetry_programs.py
 
 lint: $(READY) ## format, lint, types, import contracts

@@ -36,6 +36,7 @@ PAGES = (
     "relearning",
     "reliances",
     "results",
+    "settled",
     "star",
     "symmetries",
     "transplants",

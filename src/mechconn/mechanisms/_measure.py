@@ -210,7 +210,6 @@ def make_invariance(
     }
     notes = (
         *filter(None, (*undefined.values(), note_probabilities(splits), note_without_bounds(outcome))),
-        *note_rows_read([outcome], suite.reference),
         *note_linked(splits),
         *note_random_content(suite),
         *list_cautions(suite.reference, splits, effects, margin, on, outcome.bounds_on(on) is not None),
@@ -227,7 +226,7 @@ def make_invariance(
         interventions=suite.interventions,
         margin=margin,
         on=on,
-        notes=notes,
+        notes=(*note_rows_read([outcome], suite.reference), *notes),
         each=reference.each,
         metrics={m: {name: mean for name, (mean, _) in found.items()} for m, found in means.items()},
         metrics_interval={m: {name: interval for name, (_, interval) in found.items()} for m, found in means.items()},
