@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 import mechconn as mc
 from mechconn.cli import main
@@ -147,3 +147,21 @@ def test_mistakes(
     status, _, err = run(capsys, *MAP, *words)
     lines = [line for line in err.splitlines() if line.startswith("mechconn: ")]
     assert status == 2 and len(lines) == 1 and says in lines[0]
+
+
+def test_rows_of_another_order_are_read_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Clusters are read whole, so that their labels decide which rows come at which look."""
+    for name in ("cue", "rand_cue", "hue"):
+        file = folder / "data" / f"{name}.safetensors"
+        save_file({**load_file(file), "place": torch.arange(ROWS) // 4}, file)
+    first = read_map(run(capsys, *MAP, "--until", "settled")[1])
+    steps = list_steps(folder)
+    (folder / "audit.toml").write_text(f'cluster = "place"\n{TOML}', encoding="utf-8")
+    clustered = read_map(run(capsys, *MAP, "--until", "settled")[1])
+    assert clustered.invariance["s1"].over == "clusters" and first.invariance["s1"].over == "samples"
+    models = {n: mc.load_model("settled_models:small", folder / "models" / f"{n}.safetensors") for n in NAMES}
+    suite = mc.Suite(load_splits({name: f"data/{name}.safetensors" for name in ("cue", "rand_cue", "hue")}))
+    places = (torch.arange(ROWS) // 4).tolist()
+    own = mc.mechanism_map(models, suite, margin=0.1, barriers="none", until="settled", cluster=places)
+    assert clustered.invariance == own.invariance
+    assert steps.items() < list_steps(folder).items()

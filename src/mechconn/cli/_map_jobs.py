@@ -45,7 +45,7 @@ class MapPlan:
         store: the folder of the steps.
         engine: how jobs are run.
         hashes: model -> SHA-256 of its weights and of how they are read.
-        inputs: "data", and "training" where paths read it -> SHA-256.
+        inputs: "data", "training" where paths read it, and "order" where rows are read in part -> SHA-256.
         settings: what outcomes depend on, as plain values.
     """
 
@@ -69,7 +69,7 @@ class MapPlan:
 
     def name_rows(self, model: str, look: int, splits: Sequence[str]) -> StepIdentity:
         """The step of one model's outcomes on the rows of some splits that are read at one look."""
-        inputs = {"weights": StepInput(self.hashes[model]), "data": StepInput(self.inputs["data"])}
+        inputs = {"weights": StepInput(self.hashes[model])} | {n: StepInput(self.inputs[n]) for n in ("data", "order")}
         read = {"look": look, "splits": list(splits), "looks": describe_looks()}
         return StepIdentity(ROWS_READ, VERSION, {**self.settings, "until settled": read}, inputs, self.threads)
 

@@ -7,11 +7,14 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
+
+from torch import Tensor
 
 from mechconn.cli._map_files import MapContext
 from mechconn.cli._map_jobs import MapPlan, RowsJob, load_rows, run_all, run_rows_job
-from mechconn.core import Compute, Progress, is_source
+from mechconn.core import Compute, Progress, hash_content, is_source
 from mechconn.mechanisms import MapTask, ModelOutcome, ModelReading, check_settles, read_map
 from mechconn.paper import CellEngine
 
@@ -28,6 +31,15 @@ def check_reads_by_index(context: MapContext, task: MapTask) -> None:
                     f'until = "settled" reads rows by index, and {what} is a {type(data).__name__}, whose rows have '
                     "none; let the intervention give a dataset, or use --until end"
                 )
+
+
+def hash_order(context: MapContext) -> str:
+    """SHA-256 of which rows come at which look: of clusters, which are read whole, it depends on their labels."""
+    reader, rows = context.read(context.request.names[0]), list[Tensor]()
+    for split in context.suite:
+        looks = next(look for look in count(1) if reader.is_complete(split, look - 1))
+        rows += [reader.list_rows(split, look) for look in range(looks)]
+    return hash_content(rows)
 
 
 def read_models(

@@ -28,7 +28,7 @@ from mechconn.cli._map_jobs import (
     run_line_job,
     run_model_job,
 )
-from mechconn.cli._map_rows import check_reads_by_index, read_models
+from mechconn.cli._map_rows import check_reads_by_index, hash_order, read_models
 from mechconn.cli._map_store import hash_data, hash_suite
 from mechconn.connectivity import Until
 from mechconn.core import (
@@ -143,11 +143,19 @@ def prepare_map(request: MapRequest, choice: MapChoice, store: Path, engine: Cel
     if apart:
         task = replace(task, barriers="none")
         notes.append(f"no path was walked: {apart[0]}")
+    inputs = _hash_inputs(request, context, choice)
+    plan = MapPlan(request, task, store, engine, hashes, inputs, _list_settings(context))
+    return MapJob(plan, context, tuple(notes))
+
+
+def _hash_inputs(request: MapRequest, context: MapContext, choice: MapChoice) -> dict[str, str]:
+    """The data, those that paths read, and the order in which rows are read in part."""
     inputs = {"data": hash_suite(context.suite)}
     if _reads_training(request):
         inputs["training"] = hash_data("data under [norm]", context.training)
-    plan = MapPlan(request, task, store, engine, hashes, inputs, _list_settings(context))
-    return MapJob(plan, context, tuple(notes))
+    if choice.until == "settled":
+        inputs["order"] = hash_order(context)
+    return inputs
 
 
 def _reads_training(request: MapRequest) -> bool:
