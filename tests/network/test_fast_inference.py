@@ -20,6 +20,7 @@ with isolate_rng(0, "import"):
     import transformers
 
 ROWS = 40  # enough for the fast path to be tried
+WIDE = 192  # so that a linear map is worth packing
 CLOSE = 1e-5
 """In shares of the largest output: float32 keeps 24 bits, and a dozen layers sum some hundred terms each."""
 
@@ -33,7 +34,7 @@ class View(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 49, 3)
+        self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4 * 49, WIDE)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(torch.relu(self.conv(x)).view(len(x), -1))
@@ -44,7 +45,8 @@ class Tied(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.norm, self.second = nn.Linear(6, 6, bias=False), nn.BatchNorm1d(6), nn.Linear(6, 6)
+        self.first, self.second = nn.Linear(WIDE, WIDE, bias=False), nn.Linear(WIDE, WIDE)
+        self.norm = nn.BatchNorm1d(WIDE)
         self.second.weight = self.first.weight
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,7 +58,7 @@ class ReadsWeight(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(6, 6)
+        self.layer = nn.Linear(WIDE, WIDE)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.layer(x) @ self.layer.weight.t()
@@ -88,7 +90,7 @@ def doubled() -> nn.Module:
 
 def bert() -> nn.Module:
     config = transformers.BertConfig(
-        vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        vocab_size=50, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=512,
         max_position_embeddings=12,
     )  # fmt: skip
     config.num_labels = 3
@@ -103,12 +105,13 @@ def conv(*given: Any, **named: Any) -> Callable[[], nn.Module]:
 
 
 TOKENS = torch.randint(0, 50, (ROWS, 12), generator=torch.Generator().manual_seed(0))
+WIDER = torch.randn(ROWS, WIDE, generator=torch.Generator().manual_seed(0))
 FEATURES = torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(0))
 FAST: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "vgg13": (lambda: mc.models.vgg13(seed=0), images(side=16)),
     "resnet18": (lambda: mc.models.resnet18(seed=0), images(side=16)),
     "small convnet": (lambda: mc.models.small_convnet(seed=0), images(side=28)),
-    "mlp": (lambda: nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), FEATURES),
+    "mlp": (lambda: nn.Sequential(nn.Linear(6, WIDE), nn.ReLU(), nn.Linear(WIDE, WIDE), nn.Linear(WIDE, 3)), FEATURES),
     "no norm, a view": (View, images()),
     "dropout": (lambda: nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3)), FEATURES),
     "hooks": (doubled, images()),
@@ -126,14 +129,14 @@ FAST: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
         images(),
     ),
     "called twice": (
-        lambda: nn.Sequential(*[nn.Linear(6, 6)] * 2, nn.BatchNorm1d(6), nn.Linear(6, 3)), FEATURES
+        lambda: nn.Sequential(nn.Linear(6, WIDE), *[nn.Linear(WIDE, WIDE)] * 2, nn.BatchNorm1d(WIDE)), FEATURES
     ),
     "bert": (bert, TOKENS),
 }  # fmt: skip
 PLAIN: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
-    "tied": (Tied, FEATURES),
-    "a weight read elsewhere": (ReadsWeight, FEATURES),
-    "a weight made of others": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), FEATURES),
+    "tied": (Tied, WIDER),
+    "a weight read elsewhere": (ReadsWeight, WIDER),
+    "a weight made of others": (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(WIDE, WIDE)), WIDER),
     "nothing to pack": (lambda: nn.Flatten(), FEATURES),
 }
 
@@ -277,7 +280,7 @@ def test_rows_at_once_follow_the_largest_output() -> None:
     cases = [
         (lambda: nn.Sequential(nn.Conv2d(3, 64, 3, padding=1), nn.Flatten(), nn.Linear(65536, 3)), (3, 32, 32), 64),
         (lambda: nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.Flatten(), nn.Linear(12544, 3)), (3, 28, 28), 128),
-        (lambda: nn.Linear(6, 3), (6,), 4096),
+        (lambda: nn.Linear(6, 3), (6,), 2048),
     ]
     for factory, shape, rows in cases:
         network = Network(network_of(factory))

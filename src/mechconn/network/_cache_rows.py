@@ -19,7 +19,7 @@ CACHE = 2**23
 """Bytes that the largest output of a layer may have for all rows of a batch on processors. It is then still in the
 processor's cache when the next layer reads it, and below the 32 MiB above which the C library asks the system for fresh
 pages at every call: a quarter of the time of VGG-13 at 500 rows."""
-FEWEST, MOST = 64, 4096
+FEWEST, MOST = 64, 2048
 """Rows at the least, so that weights are read for many rows at once, and at the most."""
 PROBED = 35
 """Rows of the trial; hardly a weight has a multiple of 35 rows, so what is made of weights is told apart."""

@@ -119,7 +119,7 @@ class Inference:
     def _prepare(self, params: Params, buffers: Buffers, inputs: Inputs) -> None:
         self._ready = True
         few, many = take_first_rows(inputs, PROBED_ROWS), _count_rows(inputs) >= WORTHWHILE
-        if not many and self._network.reduced is None:
+        if self._network.reduced is None and not (many and _can_gain(self._network)):
             return
         with isolate_rng(0, "inference"):
             for plan in _find_plans(self._network, params, buffers, few, many):
@@ -133,6 +133,13 @@ class Inference:
                     self._fast.compiled.report_to(self._network.compiled)
                     return
         log("evaluation: the plain network")
+
+
+def _can_gain(network: Network) -> bool:
+    """Whether some layer could be folded, packed or given channels last."""
+    return any(
+        can_be_packed(layer, False) or isinstance(layer, (_BatchNorm, nn.Conv2d)) for layer in network.module.modules()
+    )
 
 
 def _count_rows(inputs: Inputs) -> int:

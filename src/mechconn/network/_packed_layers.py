@@ -39,6 +39,8 @@ class PackedLinear(nn.Linear):
 
 
 PACKED: dict[type[nn.Module], type[nn.Module]] = {nn.Conv2d: PackedConv2d, nn.Linear: PackedLinear}
+WORTH_PACKING = 2**15
+"""Entries of a linear map's weight from which on packing it gains more than the call costs."""
 HINT = 64
 """Rows that the layout is chosen for; 8 and 500 gave the same times."""
 
@@ -53,7 +55,7 @@ def can_be_packed(layer: nn.Module, reduced: bool) -> bool:
         return False
     if type(layer) is nn.Conv2d:
         return not reduced and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    return type(layer) is nn.Linear
+    return type(layer) is nn.Linear and layer.weight.numel() >= WORTH_PACKING
 
 
 def pack_weight(layer: nn.Module, weight: Tensor, sides: tuple[int, ...]) -> Tensor:
