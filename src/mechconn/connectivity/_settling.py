@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 
 from mechconn.connectivity._path_rows import PathRows
-from mechconn.connectivity._rise_evidence import RiseEvidence, RowsSeen
+from mechconn.connectivity._rise_evidence import RiseEvidence, RisesSeen
 from mechconn.connectivity._row_reader import RowReader
 from mechconn.stats import choose_designs
 
@@ -115,11 +115,10 @@ class SplitPlan:
         """Judge the point by all rows that were read there."""
         rows, reader, at = self._rows, self.reader, self._rows.values(self.split, t)
         first, last = (rows.values(self.split, end)[: len(at)] for end in (0.0, 1.0))
-        whole = reader.is_complete(self.split, look)
-        seen = RowsSeen(
+        seen = RisesSeen(
             from_a=at - first,
             from_b=at - last,
-            whole=whole,
+            complete=reader.is_complete(self.split, look),
             share=reader.share(self.split, look),
             clusters=reader.clusters(self.split, look, rows.counted(self.split, look)),
             counts=rows.on == "accuracy" and rows.each == "rows",
