@@ -20,8 +20,8 @@ from mechconn.stats import choose_designs
 FARTHEST, HOPELESS = 4.0, 2.0
 """How many times as many rows may be read at a point in one step; and where more rows than so many times all that there
 are seem to be needed, these are read at once."""
-ENOUGH = 200
-"""Rows after which a plan is trusted so far."""
+ENOUGH, LEAP = 200, 10.0
+"""Rows after which a plan is trusted so far; and how many times as many rows are read at once on a plan of fewer."""
 
 
 def list_levels(inner: Sequence[float]) -> list[list[float]]:
@@ -103,7 +103,8 @@ class SplitPlan:
         """The look at which it may be settled, not too far ahead."""
         found, look = self.evidence[t], self._looks[t] + 1
         needed = found.predict_rows()
-        hopeless = found.rows >= ENOUGH and needed > HOPELESS * self._total
+        trusted = found.rows >= ENOUGH or self._total <= LEAP * found.rows
+        hopeless = trusted and needed > HOPELESS * self._total
         wanted = self._total if hopeless else min(needed, FARTHEST * found.rows)
         while (rows := self.reader.rows_at(self.split, look)) is not None and rows < wanted:
             if self.reader.is_complete(self.split, look):

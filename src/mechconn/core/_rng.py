@@ -52,7 +52,10 @@ def isolate_rng(seed: int, *names: str | int) -> Iterator[None]:
 def seed_globally(seed: int, *names: str | int) -> None:
     """Seed every global generator from (seed, names); for use within `isolate_rng` alone."""
     derived = derive_seed(seed, *names)
-    torch.manual_seed(derived)
+    if torch.accelerator.is_available():
+        torch.manual_seed(derived)
+    else:  # else every seed is noted with a traceback for devices that are not there, a tenth of a millisecond
+        torch.default_generator.manual_seed(derived)
     random.seed(derived)
     np.random.seed(derived % 2**32)
 
