@@ -36,7 +36,7 @@ from mechconn.connectivity._profile_page import make_barrier_cell as make_barrie
 from mechconn.connectivity._profile_page import make_path_section as make_path_section
 from mechconn.connectivity._row_clusters import number_clusters as number_clusters
 from mechconn.connectivity._row_clusters import shows_other_rows as shows_other_rows
-from mechconn.connectivity._row_reader import FINAL_SHARE as FINAL_SHARE
+from mechconn.connectivity._read_bounds import divide_level as divide_level
 from mechconn.connectivity._row_reader import RowReader as RowReader
 from mechconn.connectivity._row_reader import RowsRead as RowsRead
 from mechconn.connectivity._row_reader import Until as Until

@@ -100,22 +100,29 @@ class PathRows:
 
     def _keep(self, split: str, t: float, found: Outcomes) -> None:
         """The rows' values of L, and a note where some row has none."""
+        if self.on == "accuracy" and found.answers is None:
+            raise ValueError(
+                f"split {split!r} has no accuracy: its task is no classification (whole-number targets [N], "
+                "outputs [N, K]); name a metric with bounds, metrics={'error': mc.Metric(function, (low, high))}, "
+                "on='error'"
+            )
+        if self.on == "accuracy" and found.answers is not None:
+            self.each = found.answers.each
         if self.on == "accuracy":
-            answers = found.answers
-            if answers is None:
-                raise ValueError(
-                    f"split {split!r} has no accuracy: its task is no classification (whole-number targets [N], "
-                    "outputs [N, K]); name a metric with bounds, metrics={'error': mc.Metric(function, (low, high))}, "
-                    "on='error'"
-                )
-            self.each, bad = answers.each, answers.undefined is not None
-            values = 1.0 - answers.right.double()
+            bad = found.answers is not None and found.answers.undefined is not None
         else:
-            values = found.metrics[self.on]
-            bad = not bool(values.isfinite().all())
+            bad = not bool(found.metrics[self.on].isfinite().all())
         if bad and not any((known.split, known.t) == (split, t) for known in self.undefined):
             self.undefined.append(NotFinite(split, self.on, t, float("nan")))
-        self._values.setdefault((split, t), []).append(values.numpy())
+        self._values.setdefault((split, t), []).append(self.measure(found))
+
+    def measure(self, found: Outcomes) -> Float[np.ndarray, " n"]:
+        """L of every row."""
+        return (1.0 - found.correct.double() if self.on == "accuracy" else found.metrics[self.on]).numpy()
+
+    def compute_mean(self, found: Outcomes) -> float:
+        """The accuracy, or the mean of the metric."""
+        return found.accuracy if self.on == "accuracy" else float(found.metrics[self.on].mean())
 
     def values(self, split: str, t: float) -> Float[np.ndarray, " n"]:
         """L of every row that was read at t, in the order of reading."""

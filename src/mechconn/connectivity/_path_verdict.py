@@ -22,12 +22,14 @@ class PathVerdict:
         verdict: over the reference and every intervention, on the networks as they were saved: "undetermined" in place
             of "connected" where an end is shifted.
         evaluated: the same on the networks that the path ends at.
-        splits: split -> whether its barrier in loss is at most the tolerance; see `Connection`. Where the loss is
+        splits: split -> whether its barrier is at most the tolerance; see `Connection`, `SettledPath`. Where the loss is
             infinite between finite ends that is "not connected", where an end is not finite or any loss NaN
             "undetermined".
         shifted: the ends that are other networks than the saved ones.
-        tolerance: the largest barrier in loss that counts as none.
-        margin: how far a mean may move, in accuracy or loss, before an end counts as shifted.
+        tolerance: the largest barrier that counts as none, in loss; of a path that was read until settled the largest
+            rise, in error rate or in the units of its metric.
+        margin: how far a mean may move before an end counts as shifted, in accuracy or loss; of a path that was read
+            until settled in what it is judged on.
     """
 
     verdict: ConnectionVerdict

@@ -28,6 +28,10 @@ evaluation settles is rarely left open.
 **Rows that depend on each other**, of one cluster or because they show something of each other, are read cluster by
 cluster. Then every look takes its share of a (`RowReader.share`; the shares add up to one), for a bound over the
 clusters that were read so far.
+
+**Bounds that cross.** A lower bound beyond the upper one needs one of them to fail. Both numbers are then given in
+order, and a rise is above tau, or at most at it, only where both are: nothing is settled by a contradiction, and less
+can be wrong than above.
 """
 
 from __future__ import annotations
@@ -35,15 +39,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
-from torch import Tensor, from_numpy
+from torch import Tensor
 
+from mechconn.connectivity._read_bounds import ReadBounds, RowsSeen
 from mechconn.connectivity._row_reader import FINAL_SHARE
-from mechconn.stats import CountBound, Interval, MeanBounds, make_cluster_bounds, total_clusters
+from mechconn.stats import CountBound, Interval
 
 ALPHA = 0.05
 Rise = Literal["above", "below", "not settled"]
@@ -51,13 +56,13 @@ Rise = Literal["above", "below", "not settled"]
 
 
 @dataclass(frozen=True)
-class RowsSeen:
+class RisesSeen:
     """The rows of a split that were read at a point, all in the order in which they were read.
 
     Attributes:
         from_a: L_i(t) - L_i(0) of each.
         from_b: L_i(t) - L_i(1).
-        whole: whether they are all rows of the split.
+        complete: whether they are all rows of the split.
         share: of the level, for a bound at this number of rows alone.
         clusters: the number of each row's cluster; None where rows are independent.
         counts: whether L is zero or one.
@@ -65,7 +70,7 @@ class RowsSeen:
 
     from_a: Float[np.ndarray, " n"]
     from_b: Float[np.ndarray, " n"]
-    whole: bool
+    complete: bool
     share: float
     clusters: Int[Tensor, " n"] | None
     counts: bool
@@ -84,12 +89,12 @@ class RiseEvidence:
     Attributes:
         rows: how many were read.
         mean: of their rises.
-        verdict: where the rise lies.
+        verdict: where the rise lies: the place of `interval`, so that bounds that cross around tau leave it open.
 
     Example:
         >>> found = RiseEvidence(0.5, 1, 0.05, 1.0, (100, 1000))
         >>> ones = np.ones(64)
-        >>> found.see(RowsSeen(ones, ones, whole=False, share=0.1, clusters=None, counts=True))
+        >>> found.see(RisesSeen(ones, ones, complete=False, share=0.1, clusters=None, counts=True))
         >>> found.verdict, round(found.interval()[0], 2)
         ('above', 0.81)
     """
@@ -99,61 +104,29 @@ class RiseEvidence:
         self.tails = ALPHA / 2 / points, ALPHA / 2
         self.rows, self.mean, self.spread = 0, 0.0, 0.0
         self.verdict: Rise = "not settled"
-        self._designs = designs
-        self._low, self._high = -reach, reach
-        self._bets: MeanBounds | None = None
+        self._bounds = ReadBounds(reach, self.tails, designs)
 
-    def see(self, rows: RowsSeen) -> None:
+    def see(self, rows: RisesSeen) -> None:
         """All rows that were read so far; those of before are among them."""
         x = (1 - self.t) * rows.from_a + self.t * rows.from_b
         self.rows, self.mean, self.spread = len(x), float(x.mean()), float(x.std())
-        if rows.clusters is not None:
-            bounds = make_cluster_bounds(total_clusters(from_numpy(x), rows.clusters), (-self.reach, self.reach))
-            self._take(self._bound(bounds, rows.share))
-        else:
-            once = rows.whole and rows.share == 1.0  # all of the level is for them
-            self._bets = None if once else MeanBounds(x, (-self.reach, self.reach), designs=self._designs)
-            if rows.whole:
-                self._take(self._bound_whole(rows, x))
-        self.verdict = self._judge()
+        self._bounds.see(
+            RowsSeen(x, rows.complete, rows.share, rows.clusters),
+            partial(self._bound_counts, rows) if rows.counts else None,
+        )
+        above, below = self._bounds.is_above(self.tolerance), self._bounds.is_at_most(self.tolerance)
+        self.verdict = "above" if above else "below" if below else "not settled"
 
-    def _take(self, interval: Interval) -> None:
-        """Another interval that holds beside the others."""
-        self._low, self._high = max(self._low, interval[0]), min(self._high, interval[1])
-
-    def _bound(self, bounds: MeanBounds, share: float) -> Interval:
-        low, high = self.tails
-        return bounds.lower.value(share * low), -bounds.upper.value(share * high)
-
-    def _bound_whole(self, rows: RowsSeen, x: Float[np.ndarray, " n"]) -> Interval:
-        """The bounds of one sample of known size: of counts exact, half of the level for each of the differences."""
-        if not rows.counts:
-            return self._bound(MeanBounds(x, (-self.reach, self.reach)), rows.share)
-        found = []
-        for side, tail in enumerate(self.tails):
-            sign, half = (1.0, -1.0)[side], rows.share * tail / 2
-            counts = [(int((sign * d > 0).sum()), int((sign * d < 0).sum())) for d in (rows.from_a, rows.from_b)]
-            a, b = (sign * _bound_counts(gained, lost, len(x), half) for gained, lost in counts)
-            found.append((1 - self.t) * a + self.t * b)
-        return found[0], found[1]
-
-    def _judge(self) -> Rise:
-        low, high = ((1 - FINAL_SHARE) * tail for tail in self.tails)
-        if self._low > self.tolerance or (self._bets is not None and self._bets.lower.reaches(self.tolerance, low)):
-            return "above"
-        if self._high <= self.tolerance or (self._bets is not None and self._bets.upper.reaches(-self.tolerance, high)):
-            return "below"
-        return "not settled"
+    def _bound_counts(self, rows: RisesSeen, tail: float, side: int) -> float:
+        """The exact bound of one sample of known size: half of the level for each of the two differences."""
+        sign = (1.0, -1.0)[side]
+        counts = [(int((sign * d > 0).sum()), int((sign * d < 0).sum())) for d in (rows.from_a, rows.from_b)]
+        a, b = (sign * _bound_counts(gained, lost, self.rows, tail / 2) for gained, lost in counts)
+        return (1 - self.t) * a + self.t * b
 
     def interval(self) -> Interval:
         """Of the rise; see the module."""
-        low, high = self._low, self._high
-        if self._bets is not None:
-            tails = [(1 - FINAL_SHARE) * tail for tail in self.tails]
-            if self._bets.lower.reaches(low, tails[0]):  # else it is the lower one, and need not be found
-                low = max(low, self._bets.lower.value(tails[0]))
-            if self._bets.upper.reaches(-high, tails[1]):
-                high = min(high, -self._bets.upper.value(tails[1]))
+        low, high = self._bounds.interval()
         if self.verdict == "above":  # bounds are found by halving
             low = max(low, self.tolerance)
         return low, min(high, self.tolerance) if self.verdict == "below" else high

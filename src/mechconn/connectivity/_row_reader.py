@@ -308,12 +308,12 @@ def _check_batches(split: str, suite: Suite, clustered: bool) -> None:
     for what, data in suite.draws_of(split).items():
         if draws_rows(data):
             raise ValueError(
-                f"the loader of {what} shuffles, so that a row could be read twice before another is; with "
-                "until='settled' pass its dataset, whose rows are read in random order, or a loader with shuffle=False"
+                f"the loader of {what} shuffles, so that a row could be read twice before another is; to read until "
+                "settled pass its dataset, whose rows are read in random order, or a loader with shuffle=False"
             )
     if clustered:
         raise ValueError(
-            f"until='settled' with cluster= reads whole clusters by index, and split {split!r} is a "
+            f"reading until settled with cluster= takes whole clusters by index, and split {split!r} is a "
             f"{type(suite[split]).__name__}; pass its dataset, or an (x, y) pair of tensors"
         )
 

@@ -27,7 +27,8 @@ class ShiftedEnd(NamedTuple):
     Attributes:
         end: "A" or "B".
         split: the data on which the two differ.
-        on: "accuracy", or "loss" where there is none.
+        on: "accuracy", or "loss" where there is none; on a path that is read until settled, what that is judged on:
+            "accuracy" or a metric.
         saved: the mean of the network as saved.
         evaluated: the mean of the network that the path ends at.
     """
@@ -47,24 +48,26 @@ def describe_shifted_end(shifted: Sequence[ShiftedEnd], show_loss: Callable[[flo
 
     Args:
         shifted: the end on each split.
-        show_loss: writes a finite loss with its unit.
+        show_loss: writes a finite loss with its unit; a metric has none.
         name: of the end.
 
     Example:
         >>> describe_shifted_end([ShiftedEnd("B", "cue", "loss", 0.4, math.inf)], "{:.2f} nats".format, "B")
         'B has a mean loss of 0.40 nats on cue as saved, and of no finite value on this path'
     """
-    accuracy = shifted[0].on == "accuracy"
+    on = shifted[0].on
 
     def show(value: float) -> str:
         if not math.isfinite(value):
             return "no finite value"
-        return f"{100 * value:.1f} %" if accuracy else show_loss(value)
+        if on == "accuracy":
+            return f"{100 * value:.1f} %"
+        return show_loss(value) if on == "loss" else f"{value:.3g}"
 
-    what, of = ("is right on", "of") if accuracy else ("has a mean loss of", "on")
+    what, of, where = ("is right on", "of", "on") if on == "accuracy" else (f"has a mean {on} of", "on", "of")
     named = join_words([f"{show(shift.saved)} {of} {shift.split}" for shift in shifted])
     here = join_words([show(shift.evaluated) for shift in shifted])
-    return f"{name} {what} {named} as saved, and {'on' if accuracy else 'of'} {here} on this path"
+    return f"{name} {what} {named} as saved, and {where} {here} on this path"
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -58,7 +58,8 @@ def settle_path(
     "Not connected" on a split: at some point the whole interval lies above the tolerance. "Connected": at every point
     allowed it is at most the tolerance; of what lies between the points nothing is claimed. Rows are read in random
     order, the same at every point, and their intervals hold at whatever time reading stops: a split's verdict is wrong
-    with probability 2.5 % at most. The middle of the path is read first, finer points where a verdict needs them. What
+    with probability 2.5 % at most. Over s splits "not connected" is wrong with s times that at most; see
+    `SettledPath.verdict`. The middle of the path is read first, finer points where a verdict needs them. What
     is settled is read no more. Estimates at the time of stopping are biased; the intervals are not.
 
     Batches of a loader are read in its order, which must not depend on what is in them.
@@ -72,8 +73,9 @@ def settle_path(
         on: "accuracy", or the name of a metric with bounds.
         norm: where normalisation statistics come from at each t, as in `evaluate_path`; they are estimated once a t.
             A policy that changes weights is asked anew at every reading.
-        margin: how far a mean may move, in accuracy or loss, before an end counts as another network than the saved
-            one, on the rows read.
+        margin: how far the mean of L may move, in error rate or in the units of the metric, before an end counts as
+            another network than the saved one. Each end is settled on each split by itself: a shift is overlooked with
+            probability 2.5 % at most before all rows were read; then their mean decides.
         loss: decides what is right; no loss is bounded. See `mechconn.losses`.
         metrics: name -> a `Metric` with bounds.
         cluster: a label for each row where rows come in clusters; see `measure_invariance`.
@@ -139,7 +141,7 @@ def settle_line(
     rows, levels = PathRows(reader, path, norm, on), list_levels(grid[1:-1])
     plans = [SplitPlan(split, rows, levels, tolerance, high - low) for split in evaluator.suite]
     _read(plans, rows, partial(evaluator.compute.report, stage, total=len(plans)))
-    shifted = tuple(find_shifted_ends(rows, margin))
+    shifted = tuple(find_shifted_ends(rows, margin, high - low))
     found = SettledPath(
         ts=grid,
         on=on,
@@ -185,7 +187,7 @@ def settle_lines(
         norm: the policy.
         tolerance: the largest rise that counts as none, in the units of L.
         on: "accuracy", or a metric with bounds.
-        margin: beyond which an end counts as shifted.
+        margin: beyond which an end counts as shifted, in the units of L.
     """
     evaluator, how = reader.evaluator, (grid, norm, tolerance, on, margin)
     stage = "settling the line {} alignment".format

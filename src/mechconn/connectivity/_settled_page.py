@@ -88,7 +88,8 @@ def write_settled_findings(found: SettledPath) -> Iterator[str]:
 def describe_tolerance(found: SettledPath) -> str:
     """The tolerance in words, with what it is of."""
     scale, _ = _choose_form(found)
-    return f"tolerance {scale * found.tolerance:g} {_name_unit(found)} of {_name_measure(found)}"
+    of = f" of {_name_measure(found)}" if found.on == "accuracy" else ""
+    return f"tolerance {scale * found.tolerance:g} {_name_unit(found)}{of}"
 
 
 def describe_rises(found: SettledPath) -> str:

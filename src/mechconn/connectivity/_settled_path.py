@@ -66,8 +66,9 @@ class SettledPath(Result, kind="settled_path"):
         reference: the split that the interventions start from.
         interventions: the splits that are unit interventions.
         tolerance: the largest rise that counts as none, in the units of L.
-        margin: how far a mean may move before an end counts as another network than the saved one.
-        shifted: the ends that are other networks than the saved ones, on the rows read.
+        margin: how far the mean of L may move before an end counts as another network than the saved one.
+        shifted: the ends that are other networks than the saved ones: settled each by itself, a shift is overlooked
+            with probability 2.5 % at most before all rows were read; then their mean decides.
         undefined: where a row that was read has no value (the network's output is NaN); of such a split nothing is
             claimed but what was settled before.
         settings: path, normalisation policy, loss, device, number type, seed.
@@ -126,7 +127,13 @@ class SettledPath(Result, kind="settled_path"):
 
     @property
     def verdict(self) -> ConnectionVerdict:
-        """Over the reference and every intervention, on the networks as they were saved."""
+        """Over the reference and every intervention, on the networks as they were saved.
+
+        Of s splits that decide, "not connected" is wrong with probability s times 2.5 % at most: it needs that error on
+        one of them, and the sum bounds it. "Connected" is wrong with 2.5 % at most: it needs an error on every split
+        that is not, and where ends are other networks than the saved ones that each of these was overlooked. The latter
+        has no bound where all rows were read and a mean decided; see `shifted`.
+        """
         return self.judge().verdict
 
     def seen(self, split: str) -> tuple[float, ...]:

@@ -13,15 +13,15 @@ import math
 from collections.abc import Sequence
 
 from mechconn.connectivity._path_rows import PathRows
-from mechconn.connectivity._rise_evidence import RiseEvidence, RowsSeen
+from mechconn.connectivity._rise_evidence import RiseEvidence, RisesSeen
 from mechconn.connectivity._row_reader import RowReader
 from mechconn.stats import choose_designs
 
 FARTHEST, HOPELESS = 4.0, 2.0
 """How many times as many rows may be read at a point in one step; and where more rows than so many times all that there
 are seem to be needed, these are read at once."""
-ENOUGH = 200
-"""Rows after which a plan is trusted so far."""
+ENOUGH, LEAP = 200, 10.0
+"""Rows after which a plan is trusted so far; and how many times as many rows are read at once on a plan of fewer."""
 
 
 def list_levels(inner: Sequence[float]) -> list[list[float]]:
@@ -103,7 +103,8 @@ class SplitPlan:
         """The look at which it may be settled, not too far ahead."""
         found, look = self.evidence[t], self._looks[t] + 1
         needed = found.predict_rows()
-        hopeless = found.rows >= ENOUGH and needed > HOPELESS * self._total
+        trusted = found.rows >= ENOUGH or self._total <= LEAP * found.rows
+        hopeless = trusted and needed > HOPELESS * self._total
         wanted = self._total if hopeless else min(needed, FARTHEST * found.rows)
         while (rows := self.reader.rows_at(self.split, look)) is not None and rows < wanted:
             if self.reader.is_complete(self.split, look):
@@ -115,11 +116,10 @@ class SplitPlan:
         """Judge the point by all rows that were read there."""
         rows, reader, at = self._rows, self.reader, self._rows.values(self.split, t)
         first, last = (rows.values(self.split, end)[: len(at)] for end in (0.0, 1.0))
-        whole = reader.is_complete(self.split, look)
-        seen = RowsSeen(
+        seen = RisesSeen(
             from_a=at - first,
             from_b=at - last,
-            whole=whole,
+            complete=reader.is_complete(self.split, look),
             share=reader.share(self.split, look),
             clusters=reader.clusters(self.split, look, rows.counted(self.split, look)),
             counts=rows.on == "accuracy" and rows.each == "rows",

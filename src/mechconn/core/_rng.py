@@ -54,7 +54,7 @@ def seed_globally(seed: int, *names: str | int) -> None:
     derived = derive_seed(seed, *names)
     if torch.accelerator.is_available():
         torch.manual_seed(derived)
-    else:  # without a device `manual_seed` formats a stack for each kind of device, 1.7 ms, and keeps it for ever
+    else:  # without a device `manual_seed` notes a traceback for each kind of device
         torch.default_generator.manual_seed(derived)
     random.seed(derived)
     np.random.seed(derived % 2**32)

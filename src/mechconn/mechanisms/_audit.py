@@ -100,7 +100,8 @@ class Audit(Result, kind="audit"):
         blocks: the path block by block, where asked for.
         similarity: linear CKA by layer, where asked for.
         notes: what could not be done, and why.
-        tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
+        tolerance: the largest barrier that counts as none: in loss of `paths` (nats, for the default loss); of
+            `settled_paths` in the error rate, or in the units of the metric that effects are measured on.
         settings: everything needed to repeat it.
         seconds: wall-clock time.
         environment: versions and hardware.
@@ -108,7 +109,8 @@ class Audit(Result, kind="audit"):
         relearned: name of a network -> whether the mechanism is gone from it or hidden; empty where not asked for.
         probes: name of a network -> what its features hold; empty where not asked for.
         groups: name of a network -> how often it is right in each group of rows; empty where not asked for.
-        settled_paths: in the place of `paths`, and at a tolerance in accuracy, where they were read until settled.
+        settled_paths: in the place of `paths` where they were read until settled, judged in what effects are measured
+            on: the error rate, or a metric with bounds.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("names", "headline", "verdict", "findings", "connections", "settings_hash")
@@ -152,7 +154,11 @@ class Audit(Result, kind="audit"):
 
     @property
     def connections(self) -> Mapping[str, PathVerdict]:
-        """The verdicts on each path, at the tolerance; an end counts as shifted beyond the margin in accuracy."""
+        """The verdicts on each path, at the tolerance.
+
+        An end counts as shifted beyond the margin where effects are in accuracy, else beyond 0.05, in accuracy or loss;
+        on a path that was read until settled beyond the margin, in what effects are measured on.
+        """
         margin = choose_shift_margin(self.comparison.a.on, self.comparison.a.margin)
         walked = {which: path.judge(self.tolerance, margin) for which, path in self.paths.items()}
         return walked | {which: path.judge() for which, path in self.settled_paths.items()}
@@ -234,7 +240,8 @@ def audit(
             weights; "none" leaves it out.
         symmetry: as in `align`; default: found on the first rows of the reference split.
         ts: number of points on the path, three or more, or the points themselves.
-        tolerance: the largest barrier in loss that counts as none (nats, for the default loss).
+        tolerance: the largest barrier that counts as none: in loss (nats, for the default loss); with until="settled"
+            in the error rate, where 0.05 is five points, or in the units of the metric that `on` names.
         blocks: also the path block by block, as in `evaluate_blocks`; None leaves it out.
         layers: also linear CKA on the reference split: of these layers, or of "all" that run once; None
             leaves it out. It comes first, so that layers asked for in vain are refused before the work.
@@ -252,7 +259,8 @@ def audit(
             `measure_groups`. It costs no further pass.
         until: "end" reads all rows at all points, "settled" as many as settle every verdict; see `measure_invariance`
             and `settle_path`. Paths are then judged in what effects are measured on, the error rate or a metric with
-            bounds, at a `tolerance` in its units, since a loss cannot be settled early: `Audit.settled_paths`.
+            bounds, since a loss cannot be settled early, at a `tolerance` and a `margin` in its units:
+            `Audit.settled_paths`.
         seed: of everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from mechconn.connectivity import Evaluator, Profile, RowReader, SettledPath, Until, settle_lines, walk_lines
-from mechconn.mechanisms._amounts import choose_shift_margin
 from mechconn.mechanisms._compare import compare_evaluated, compare_settled, read_pair
 from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._discrepancy import Draws, OutputDiscrepancy, compare_outputs, measure_discrepancy
@@ -97,4 +96,4 @@ def walk_audit_lines(
     if reader is None:
         return walk_lines(evaluator, b, moved, grid, policy), {}
     tolerance, on, margin = asked
-    return {}, settle_lines(reader, b, moved, grid, policy, tolerance, on, choose_shift_margin(on, margin))
+    return {}, settle_lines(reader, b, moved, grid, policy, tolerance, on, margin)  # both in what effects are in

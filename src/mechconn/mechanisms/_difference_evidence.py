@@ -20,6 +20,7 @@ from mechconn.stats import (
     bound_share_difference,
     bound_undetected_change,
     compute_moments,
+    intersect_intervals,
     round_counts_safely,
     t_interval,
     welch_interval,
@@ -186,19 +187,22 @@ def make_betting_evidence(
 def spend_level(parts: Sequence[tuple[DifferenceEvidence, float]]) -> DifferenceEvidence:
     """Evidence of one difference from several bounds, each at its share of the tail level; see `_until_settled`.
 
-    Either bound is the best of theirs. It errs only where one of them does: with the sum of their levels at most.
+    Either bound is the best of theirs. It errs only where one of them does: with the sum of their levels at most. Where
+    they cross, both numbers are given in order, and nothing reaches a threshold between them.
     """
     if len(parts) == 1 and parts[0][1] == 1.0:
         return parts[0][0]
     first = parts[0][0]
 
     def bounds(confidence: float, n: float) -> Interval:
-        found = [evidence.bounds(1.0 - (1.0 - confidence) * share, n) for evidence, share in parts]
-        low, high = max(low for low, _ in found), min(high for _, high in found)
-        return min(low, high), max(low, high)  # they cross only where one of them errs
+        return intersect_intervals([evidence.bounds(1.0 - (1.0 - confidence) * share, n) for evidence, share in parts])
+
+    def shows(sign: int, tail: float, threshold: float, n: float) -> bool:
+        return any(evidence.reaches(sign, share * tail, threshold, n) for evidence, share in parts)
 
     def reaches(sign: int, tail: float, threshold: float, n: float) -> bool:
-        return any(evidence.reaches(sign, share * tail, threshold, n) for evidence, share in parts)
+        below = math.nextafter(-threshold, math.inf)  # the other bound lies before the threshold
+        return shows(sign, tail, threshold, n) and not shows(-sign, tail, below, n)
 
     return DifferenceEvidence(first.effect, first.units, bounds, reaches)
 

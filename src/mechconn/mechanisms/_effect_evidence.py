@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from mechconn.connectivity import FINAL_SHARE
+from mechconn.connectivity import divide_level
 from mechconn.datasets import Suite
 from mechconn.mechanisms._difference_evidence import DifferenceEvidence, make_bounded_evidence, spend_level
 from mechconn.mechanisms._effects import On
@@ -75,9 +75,10 @@ def spend_on_looks(
     """
     if known is None:
         return whole
-    if values is None or (known.complete and known.share == 1.0):
-        return spend_level([(whole, known.share)])
+    shares = divide_level(values is not None, known.complete, known.share)
+    if values is None or not shares.bets:
+        return spend_level([(whole, shares.sample)])
     assert bounds is not None
     before, after = (side.double() for side in values)
     betting = make_bounded_evidence(before, after, paired, bounds, choose_designs(known.total))
-    return spend_level([(betting, 1.0 - FINAL_SHARE), *([(whole, FINAL_SHARE)] if known.complete else [])])
+    return spend_level([(betting, shares.bets), *([(whole, shares.sample)] if shares.sample else [])])

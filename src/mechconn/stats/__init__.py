@@ -24,6 +24,7 @@ from mechconn.stats._intervals import bound_undetected_change as bound_undetecte
 from mechconn.stats._intervals import bound_unpaired_difference as bound_unpaired_difference
 from mechconn.stats._intervals import bound_unpaired_mean as bound_unpaired_mean
 from mechconn.stats._intervals import compute_moments as compute_moments
+from mechconn.stats._intervals import intersect_intervals as intersect_intervals
 from mechconn.stats._intervals import mean_interval as mean_interval
 from mechconn.stats._intervals import round_counts_safely as round_counts_safely
 from mechconn.stats._intervals import t_interval as t_interval

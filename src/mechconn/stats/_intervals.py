@@ -7,6 +7,7 @@ interval here is a bootstrap, which fails where no prediction changes at all.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -26,6 +27,19 @@ class SampleMoments(NamedTuple):
     mean: float
     spread: float
     rows: float
+
+
+def intersect_intervals(found: Sequence[Interval]) -> Interval:
+    """The best lower and the best upper bound of several intervals of one number, in order.
+
+    They cross only where one of the intervals fails.
+
+    Example:
+        >>> intersect_intervals([(0.0, 0.5), (0.2, 1.0)]), intersect_intervals([(0.0, 0.1), (0.2, 0.3)])
+        ((0.2, 0.5), (0.1, 0.2))
+    """
+    low, high = max(low for low, _ in found), min(high for _, high in found)
+    return min(low, high), max(low, high)
 
 
 def bound_paired_difference(
