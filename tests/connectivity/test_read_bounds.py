@@ -1,6 +1,6 @@
 """Bounds of rows that are read in part: how the level is divided, and what bounds that cross say.
 
-Witnesses of parts that nothing public gives by themselves; `test_settle_path` and `test_until_settled` see them at work.
+Witnesses of parts that nothing public gives by themselves; `test_settle_path` sees them at work.
 """
 
 from __future__ import annotations

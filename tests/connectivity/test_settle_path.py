@@ -151,7 +151,8 @@ def test_a_metric_with_bounds_settles_and_one_without_is_refused() -> None:
     assert said.startswith("metric 'free' has no bounds, so that rows not yet read could change any verdict")
     said = one_line(lambda: mc.settle_path(Stretch(), LINE, suite, on="loss"))
     assert "a loss has no bounds" in said and "metrics={'brier': mc.Metric(function, bounds=(0.0, 1.0))}" in said
-    assert "evaluate_path(..., keep_samples=True), audit(until='end')" in said
+    assert "evaluate_path(..., keep_samples=True), audit(until='end')" in said  # the latter: `test_settled_lines`
+    assert full.connection("cue", 0.05).verdict in ("connected", "not connected", "undetermined")
     assert "did you mean 'accuracy'" in one_line(lambda: mc.settle_path(Stretch(), LINE, suite, on="acuracy"))
     assert "three points or more" in one_line(lambda: mc.settle_path(Stretch(), LINE, suite, 2))
     assert mc.settle_path(Stretch(), LINE, suite, ts=11).verdict == "not connected"
@@ -191,10 +192,10 @@ def test_loaders_are_read_in_their_order() -> None:
     shuffled = DataLoader(TensorDataset(x, y), batch_size=50, shuffle=True)
     said = one_line(lambda: mc.settle_path(Stretch(), LINE, mc.Suite({"cue": shuffled})))
     assert "shuffles" in said and "to read until settled pass its dataset" in said and "until=" not in said
-    assert mc.settle_path(Stretch(), LINE, mc.Suite({"cue": shuffled.dataset}), POINTS).verdict == "not connected"
+    assert mc.settle_path(Stretch(), LINE, mc.Suite({"cue": TensorDataset(x, y)}), POINTS).verdict == "not connected"
     said = one_line(lambda: mc.measure_invariance(Stretch(), mc.Suite({"cue": (x, y), "r": shuffled}), until="settled"))
     assert "to read until settled pass its dataset" in said and "a loader with shuffle=False" in said
-    ordered = mc.Suite({"cue": (x, y), "r": DataLoader(shuffled.dataset, batch_size=50, shuffle=False)})
+    ordered = mc.Suite({"cue": (x, y), "r": DataLoader(TensorDataset(x, y), batch_size=50, shuffle=False)})
     assert mc.measure_invariance(Stretch(), ordered, until="settled").invariant_to == ("r",)
 
 
@@ -211,7 +212,7 @@ def test_clusters_are_read_whole_and_judged_over_clusters() -> None:
     said = one_line(lambda: mc.settle_path(Stretch(), LINE, loader, cluster={"cue": labels}))
     assert said.startswith("reading until settled with cluster= takes whole clusters by index, and split 'cue' is a Da")
     assert "pass its dataset, or an (x, y) pair of tensors" in said
-    data = mc.Suite({"cue": loader["cue"].dataset})  # pyright: ignore[reportAttributeAccessIssue]
+    data = mc.Suite({"cue": TensorDataset(copies, y.repeat_interleave(10))})
     assert mc.settle_path(Stretch(), LINE, data, POINTS, cluster={"cue": labels}) == found
 
 

@@ -34,9 +34,9 @@ from mechconn.connectivity._profile_page import describe_path as describe_path
 from mechconn.connectivity._profile_page import describe_shifts as describe_shifts
 from mechconn.connectivity._profile_page import make_barrier_cell as make_barrier_cell
 from mechconn.connectivity._profile_page import make_path_section as make_path_section
+from mechconn.connectivity._read_bounds import divide_level as divide_level
 from mechconn.connectivity._row_clusters import number_clusters as number_clusters
 from mechconn.connectivity._row_clusters import shows_other_rows as shows_other_rows
-from mechconn.connectivity._read_bounds import divide_level as divide_level
 from mechconn.connectivity._row_reader import RowReader as RowReader
 from mechconn.connectivity._row_reader import RowsRead as RowsRead
 from mechconn.connectivity._row_reader import Until as Until

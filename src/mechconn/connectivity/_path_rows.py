@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mechconn.connectivity._evaluate_path import find_constant_statistics
+from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._profile import NotFinite
 from mechconn.connectivity._row_reader import RowReader
 from mechconn.core import Buffers

@@ -195,9 +195,7 @@ def spend_level(parts: Sequence[tuple[DifferenceEvidence, float]]) -> Difference
     first = parts[0][0]
 
     def bounds(confidence: float, n: float) -> Interval:
-        return intersect_intervals(
-            [evidence.bounds(1.0 - (1.0 - confidence) * share, n) for evidence, share in parts]
-        )
+        return intersect_intervals([evidence.bounds(1.0 - (1.0 - confidence) * share, n) for evidence, share in parts])
 
     def shows(sign: int, tail: float, threshold: float, n: float) -> bool:
         return any(evidence.reaches(sign, share * tail, threshold, n) for evidence, share in parts)
