@@ -115,6 +115,15 @@ def test_the_order_is_drawn_anew_by_another_seed_and_is_the_same_by_the_same() -
     assert first.verdict == other.verdict == "not connected"
 
 
+def test_where_a_plan_needs_all_of_few_rows_they_are_read_at_once() -> None:
+    """A point on the tolerance: 64 rows, then the rest, at the point and at both ends."""
+    data = make_rows({0.5: 0.05}, 600, seed=2)
+    READ.clear()
+    found = mc.settle_path(Stretch(), LINE, mc.Suite({"cue": data}), (0.0, 0.5, 1.0))
+    assert found.verdict == "undetermined" and found.read == {"cue": 600}
+    assert sum(READ) == 3 * 600 and READ.count(64) == 3 and len(READ) == 3 * (1 + 5)  # 64 rows, and 536 in batches
+
+
 def test_rows_whose_network_has_no_answer_settle_nothing() -> None:
     x, y = make_rows({}, 300)
     x[::7] = torch.tensor([0.3, 10.0], dtype=torch.float64)
@@ -142,6 +151,8 @@ def test_a_metric_with_bounds_settles_and_one_without_is_refused() -> None:
     assert said.startswith("metric 'free' has no bounds, so that rows not yet read could change any verdict")
     said = one_line(lambda: mc.settle_path(Stretch(), LINE, suite, on="loss"))
     assert "a loss has no bounds" in said and "metrics={'brier': mc.Metric(function, bounds=(0.0, 1.0))}" in said
+    assert "evaluate_path(..., keep_samples=True), audit(until='end')" in said  # the latter: `test_settled_lines`
+    assert full.connection("cue", 0.05).verdict in ("connected", "not connected", "undetermined")
     assert "did you mean 'accuracy'" in one_line(lambda: mc.settle_path(Stretch(), LINE, suite, on="acuracy"))
     assert "three points or more" in one_line(lambda: mc.settle_path(Stretch(), LINE, suite, 2))
     assert mc.settle_path(Stretch(), LINE, suite, ts=11).verdict == "not connected"
@@ -179,7 +190,13 @@ def test_loaders_are_read_in_their_order() -> None:
     whole = mc.settle_path(Stretch(), LINE, mc.Suite({"cue": DataLoader(TensorDataset(x[:90], y[:90]), 50)}), POINTS)
     assert whole.read == whole.samples == {"cue": 90}
     shuffled = DataLoader(TensorDataset(x, y), batch_size=50, shuffle=True)
-    assert "shuffles" in one_line(lambda: mc.settle_path(Stretch(), LINE, mc.Suite({"cue": shuffled})))
+    said = one_line(lambda: mc.settle_path(Stretch(), LINE, mc.Suite({"cue": shuffled})))
+    assert "shuffles" in said and "to read until settled pass its dataset" in said and "until=" not in said
+    assert mc.settle_path(Stretch(), LINE, mc.Suite({"cue": TensorDataset(x, y)}), POINTS).verdict == "not connected"
+    said = one_line(lambda: mc.measure_invariance(Stretch(), mc.Suite({"cue": (x, y), "r": shuffled}), until="settled"))
+    assert "to read until settled pass its dataset" in said and "a loader with shuffle=False" in said
+    ordered = mc.Suite({"cue": (x, y), "r": DataLoader(TensorDataset(x, y), batch_size=50, shuffle=False)})
+    assert mc.measure_invariance(Stretch(), ordered, until="settled").invariant_to == ("r",)
 
 
 def test_clusters_are_read_whole_and_judged_over_clusters() -> None:
@@ -192,7 +209,11 @@ def test_clusters_are_read_whole_and_judged_over_clusters() -> None:
     same = mc.settle_path(Stretch(), LINE, mc.Suite({"cue": make_rows({}, 600)}), POINTS, cluster=torch.arange(600))
     assert same.verdict == "connected"
     loader = mc.Suite({"cue": DataLoader(TensorDataset(copies, y.repeat_interleave(10)), batch_size=50)})
-    assert "cluster=" in one_line(lambda: mc.settle_path(Stretch(), LINE, loader, cluster={"cue": labels}))
+    said = one_line(lambda: mc.settle_path(Stretch(), LINE, loader, cluster={"cue": labels}))
+    assert said.startswith("reading until settled with cluster= takes whole clusters by index, and split 'cue' is a Da")
+    assert "pass its dataset, or an (x, y) pair of tensors" in said
+    data = mc.Suite({"cue": TensorDataset(copies, y.repeat_interleave(10))})
+    assert mc.settle_path(Stretch(), LINE, data, POINTS, cluster={"cue": labels}) == found
 
 
 def test_rows_that_show_each_other_are_judged_over_their_links() -> None:

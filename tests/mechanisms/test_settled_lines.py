@@ -160,3 +160,30 @@ def test_an_audit_with_settled_lines_is_read_back(audited: mc.Audit, tmp_path: P
     assert dict(loaded.settled_paths) == dict(audited.settled_paths)
     older = {key: value for key, value in audited.to_dict().items() if key != "settled_paths"}
     assert mc.Audit.from_dict(older).settled_paths == {}
+
+
+def far(outputs: Tensor, targets: Tensor) -> Tensor:
+    """How far the probability of the label is from one."""
+    return 1.0 - outputs.softmax(1).gather(1, targets[:, None])[:, 0]
+
+
+def test_an_audit_judges_paths_in_what_effects_are_measured_on(pair: tuple[nn.Module, nn.Module]) -> None:
+    """The margin and the tolerance are in the units of the metric, and the sentences say so."""
+    how = {"norm": norm(), "ts": GRID, "metrics": {"far": mc.Metric(far, (0.0, 1.0))}}
+    found = mc.audit(*pair, suite(), on="far", until="settled", margin=0.3, tolerance=0.2, **how)  # pyright: ignore
+    assert not found.paths and found.settled_paths
+    for which, line in found.settled_paths.items():
+        judged = found.connections[which]
+        assert (line.on, line.unit, line.tolerance, line.margin) == ("far", "in far", 0.2, 0.3)
+        assert (judged.tolerance, judged.margin) == (0.2, 0.3) and {end.on for end in judged.shifted} <= {"far"}
+    assert "(tolerance 0.2 in far)" in str(found) and "nats" not in " ".join(found.settled_paths["before"].findings)
+
+
+def test_what_cannot_be_settled_is_audited_to_the_end(pair: tuple[nn.Module, nn.Module]) -> None:
+    """As the refusal of a loss by `settle_path` says."""
+    line = mc.LinearPath.between(*pair)
+    with pytest.raises(ValueError, match=r"a loss has no bounds.* audit\(until='end'\)"):
+        mc.settle_path(pair[0], line, suite(), on="loss", norm=norm())
+    found = mc.audit(*pair, suite(), norm=norm(), ts=GRID, on="loss", until="end", alignment="none")
+    assert found.paths and not found.settled_paths and found.connections["before"].tolerance == 0.05
+    assert mc.evaluate_path(pair[0], line, suite(), GRID, norm=norm(), keep_samples=True).connection("plain", 0.05)

@@ -72,8 +72,8 @@ def audit(
     until: Annotated[
         str | None,
         typer.Option(
-            help="end: all rows are read; settled: as many as settle every verdict, and paths are judged in what effects "
-            "are measured on, not in loss; default: the file's, else end."
+            help="end: all rows are read; settled: as many as settle every verdict, and paths are judged in what "
+            "effects are measured on, not in loss; default: the file's, else end."
         ),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("audit.html"),

@@ -22,8 +22,8 @@ class PathVerdict:
         verdict: over the reference and every intervention, on the networks as they were saved: "undetermined" in place
             of "connected" where an end is shifted.
         evaluated: the same on the networks that the path ends at.
-        splits: split -> whether its barrier is at most the tolerance; see `Connection`, `SettledPath`. Where the loss is
-            infinite between finite ends that is "not connected", where an end is not finite or any loss NaN
+        splits: split -> whether its barrier is at most the tolerance; see `Connection`, `SettledPath`. Where the loss
+            is infinite between finite ends that is "not connected", where an end is not finite or any loss NaN
             "undetermined".
         shifted: the ends that are other networks than the saved ones.
         tolerance: the largest barrier that counts as none, in loss; of a path that was read until settled the largest

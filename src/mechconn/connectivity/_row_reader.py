@@ -131,6 +131,10 @@ class RowReader:
         count = None if ends is None else len(ends) - 1
         return (1.0 - FINAL_SHARE) / ((look + 1) * (look + 2) if count is None else count)
 
+    def has_begun(self, split: str, look: int) -> bool:
+        """Whether an evaluator of a look's rows is at hand, or a split is read batch by batch."""
+        return look < len(self._parts) or split not in self._orders
+
     def at(self, look: int) -> Evaluator:
         """The evaluator of the rows between the look before and this one, without splits that had been read whole."""
         while len(self._parts) <= look:

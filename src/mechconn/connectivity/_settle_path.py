@@ -120,7 +120,8 @@ def settle_path(
         progress=progress,
     )
     norm = resolve_norm(norm, evaluator.network)
-    return settle_line(RowReader(evaluator, seed), path, _check_points(ts), norm, tolerance, on, margin)
+    reader = RowReader(evaluator, seed)
+    return settle_line(reader, path, _check_points(ts), norm, tolerance, on, margin, alone=True)
 
 
 def settle_line(
@@ -132,13 +133,15 @@ def settle_line(
     on: str,
     margin: float,
     stage: str = "settling the path",
+    *,
+    alone: bool = False,
 ) -> SettledPath:
-    """The verdicts on a path over a checked grid, with the rows that the reader gives."""
+    """The verdicts on a path over a checked grid, with the rows that the reader gives; `alone`: see `PathRows`."""
     evaluator = reader.evaluator
     low, high = check_bounded(on, evaluator)
     check_non_negative("tolerance", tolerance)
     check_positive("margin", margin)
-    rows, levels = PathRows(reader, path, norm, on), list_levels(grid[1:-1])
+    rows, levels = PathRows(reader, path, norm, on, alone), list_levels(grid[1:-1])
     plans = [SplitPlan(split, rows, levels, tolerance, high - low) for split in evaluator.suite]
     _read(plans, rows, partial(evaluator.compute.report, stage, total=len(plans)))
     shifted = tuple(find_shifted_ends(rows, margin, high - low))
