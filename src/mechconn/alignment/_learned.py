@@ -107,13 +107,9 @@ class LearnedMatching(AlignmentMethod, name="learned"):
 
         start = search_element(similarity, self.restarts, pair.seed, report_progress)
         start |= similarity.reader.undo_orientation(start)
-<<<<<<< Updated upstream
         similarity = WeightScores(
             pair.symmetry, pair.params_a, pair.params_b, basis=SignBasis.of_actions(pair.symmetry)
         )
-=======
-        similarity = WeightScores(pair.symmetry, pair.params_a, pair.params_b, turned=False)
->>>>>>> Stashed changes
         trained = TrainedElement(pair.symmetry, start, next(iter(pair.params_b.values())))
         if not (trained.scores or trained.list_smooth()):
             return _make_matching(pair.symmetry, similarity, start)

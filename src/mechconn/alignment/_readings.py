@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import math
-<<<<<<< Updated upstream
 from collections.abc import Collection, Iterator, Mapping, Sequence
-=======
-from collections.abc import Iterable, Iterator, Mapping, Sequence
->>>>>>> Stashed changes
 from dataclasses import dataclass
 
 import torch
@@ -144,16 +140,10 @@ class PairReader:
         mixed = {name for name in a if any(action.touches(name) for action in self.linear)}
         joint = {name for name, marks in scaled.items() if any(mark.axis is None for mark in marks)}
         weighed = (moments[0].keys() & moments[1].keys()) - mixed - joint
-<<<<<<< Updated upstream
         wide = {name for name, marks in scaled.items() if any(self._is_wide(mark.action) for mark in marks)}
         self._whole = mixed | weighed | wide
         """Tensors that are held balanced."""
         self._scales = {name: marks for name, marks in scaled.items() if name not in self._whole}
-=======
-        self._whole = mixed | weighed
-        """Tensors that are held balanced."""
-        self._scales = {name: marks for name, marks in scaled.items() if name not in mixed | weighed}
->>>>>>> Stashed changes
         self._tensors = [
             {name: self._balance(name, t, balanced) if name in self._whole else t for name, t in side.items()}
             for side, balanced in zip((a, b), self._balanced, strict=True)
@@ -185,7 +175,6 @@ class PairReader:
             found = action.multiply(name, found, self.sizes, balanced[action.name])
         return found.to(choose_type(tensor))
 
-<<<<<<< Updated upstream
     def orient_signs(self, basis: SignBasis) -> None:
         """Read both networks with the signs at which all gains are positive: A and B each times the signs c of its own.
 
@@ -202,33 +191,6 @@ class PairReader:
                 balanced[name] = signs
             for tensor, marks in self.marks.items():
                 self._orient(tensor, actions[name], [mark for mark in marks if mark.action == name])
-=======
-    def orient_signs(self, actions: Iterable[Action]) -> None:
-        """Read both networks with the signs at which a vector that changes with each action (a gain) is positive.
-
-        A gain's sign is known for certain, and the order of units need not be; without it, signs that several tensors
-        share would have to be flipped together.
-        """
-        for action in actions:
-            vectors = [member for member in action.members if member.tensor in self.names and len(member.axes) == 1]
-            if len(action.units) != 1 or not vectors:
-                continue
-            for side in (0, 1):
-                values = self._read_whole(vectors[0].tensor, side)
-                numbers = action.locate(vectors[0], self.sizes).flatten()
-                signs = torch.ones(self.sizes[action.units[0]], dtype=torch.float64)
-                signs[numbers[numbers >= 0]] = torch.where(values < 0, -1.0, 1.0).double()[numbers >= 0]
-                self._balanced[side][action.name] = signs
-            for name, marks in self.marks.items():
-                self._orient(name, action, [mark for mark in marks if mark.action == action.name])
-
-    def _read_whole(self, name: str, side: int) -> Tensor:
-        """A vector of one network, with the factors that are read with it."""
-        values = self._tensors[side][name].double().cpu()
-        for mark in self._scales.get(name, ()):
-            values = values * mark.spread(self._balanced[side][mark.action])
-        return values
->>>>>>> Stashed changes
 
     def _orient(self, name: str, action: Action, marks: list[Mark]) -> None:
         if name not in self._whole:
@@ -323,7 +285,6 @@ class PairReader:
         return factors | self._list_rotations(element)
 
     def undo_orientation(self, element: Element) -> dict[str, Tensor]:
-<<<<<<< Updated upstream
         """Action of the symmetry -> its signs between the networks as saved: c_A[u] s[u] c_B[p(u)]."""
         found = {action.name: element[action.name] for action in self.signs if action.name in element}
         if self._basis is None:
@@ -333,15 +294,6 @@ class PairReader:
                 of_a, of_b = (balanced[action.name] for balanced in self._balanced)
                 found[action.name] = found[action.name] * of_a * of_b.index_select(0, element[action.units[0]])
         return self._basis.express(found)
-=======
-        """Action -> its signs between the networks as saved: c_A[u] s[u] c_B[p(u)], c those that turn A and B."""
-        found = {action.name: element[action.name] for action in self.signs if action.name in element}
-        for action in self.signs:
-            if action.name in found and action.name in self._balanced[0]:
-                of_a, of_b = (balanced[action.name] for balanced in self._balanced)
-                found[action.name] = found[action.name] * of_a * of_b.index_select(0, element[action.units[0]])
-        return found
->>>>>>> Stashed changes
 
     def _list_rotations(self, element: Element) -> dict[str, Tensor]:
         """Orthogonal maps that move something; balanced networks are as far apart as those that were saved."""

@@ -44,41 +44,15 @@ class WeightScores(UnitSimilarity):
         b: Mapping[str, Tensor],
         moments: tuple[Mapping[str, Tensor], Mapping[str, Tensor]] = ({}, {}),
         *,
-<<<<<<< Updated upstream
         basis: SignBasis | None = None,
-=======
-        turned: bool = True,
->>>>>>> Stashed changes
     ) -> None:
         found = find_sign_basis(symmetry, a, b) if basis is None else basis
         self.reader = PairReader(replace(symmetry, actions=found.actions), a, b, moments)
         self.sizes = symmetry.sizes
         self._bytes = sum(tensor.numel() * tensor.element_size() for tensor in a.values())
-<<<<<<< Updated upstream
         self._units = UnitUses(self.reader.symmetry, tuple(a), self.reader.marks, found.gains)
         if basis is None:
             self.reader.orient_signs(found)
-=======
-        self._linear: dict[str, list[Action]] = {}
-        for action in self.reader.linear:
-            if len(action.units) <= 2:
-                self._linear.setdefault(next(iter(action.units)), []).append(action)
-        mixed = {unit for action in self.reader.linear for unit in action.units[-1:]}
-        self._steps = [group for group in self.sizes if group not in mixed or group in self._linear]
-        self._uses: dict[str, list[_Use]] = {group: [] for group in self.sizes}
-        for name in a:
-            patterns = symmetry.axes[name]
-            everyone = frozenset(group for pattern in patterns for group in list_groups(pattern))
-            for axis, pattern in enumerate(patterns):
-                for group in dict.fromkeys(list_groups(pattern)):
-                    places = locate_units(group, pattern, self.sizes)
-                    self._uses[group].append(_Use(name, axis, places, everyone))
-        self._own = {group: self._split_uses(group) for group in self.sizes}
-        own = {sign for signs in self._own.values() for sign in signs}
-        self._apart = {action.name: action for action in self.reader.signs if action.name not in own}
-        if turned:
-            self.reader.orient_signs(self._apart.values())
->>>>>>> Stashed changes
         self._held: dict[str, _Held] = {}
         self._may_hold = self._choose_held()
 
