@@ -126,3 +126,10 @@ def test_integers_are_uniform() -> None:
     counts = draw_integers(torch.arange(70_000), 7, 0, "a").bincount(minlength=7)
     # Five standard deviations of Binomial(70000, 1/7).
     assert len(counts) == 7 and bool(((counts - 10_000).abs() < 5 * (10_000 * 6 / 7) ** 0.5).all())
+
+
+def test_a_block_draws_what_torchs_own_seed_gives() -> None:
+    """Whether or not there is a device beside the CPU."""
+    with isolate_rng(3, "evaluate"):
+        inside = torch.rand(4)
+    assert torch.equal(inside, torch.rand(4, generator=torch.Generator().manual_seed(derive_seed(3, "evaluate"))))
