@@ -188,7 +188,7 @@ class AuditConfig(Config):
         default=0.05,
         ge=0,
         allow_inf_nan=False,
-        description="the largest barrier that counts as none, in loss; with until = 'settled' in what effects are measured on",
+        description="the largest barrier that counts as none, in loss; until settled in what effects are measured on",
     )
     points: int = Field(default=11, ge=3, description="points on the path")
     alignment: Annotated[str | dict[str, Any], show_names(AlignmentMethod, *UNNAMED)] = Field(
