@@ -209,7 +209,8 @@ class Network:
     @property
     def computed(self) -> dict[str, Any]:
         """How this network computes, for the record: device, number type and batch size; see `Compute.describe`."""
-        return self.compute.describe(self.device, self.number_type) | self.compiled.settings
+        found = self.compute.describe(self.device, self.number_type)
+        return found | self.compiled.settings | self.steps.settings
 
     def computing(self) -> AbstractContextManager[object]:
         """A block in which layers compute in this network's precision."""
