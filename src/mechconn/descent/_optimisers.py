@@ -73,10 +73,17 @@ class SGD(Optimiser, name="sgd"):
 
 
 def _step_apart(optimiser: torch.optim.Optimizer, *_: Any) -> None:
-    """Before a step: leave the fused kernel where a gradient is sparse or not in its weight's layout."""
+    """Before a step: leave the fused kernel where a gradient or a momentum is not in its weight's layout, or sparse."""
     for group in optimiser.param_groups:
         held = [weight for weight in group["params"] if weight.grad is not None]
-        group["fused"] = all(w.grad.layout == torch.strided and w.grad.stride() == w.stride() for w in held)
+        group["fused"] = all(_is_laid_out_alike(weight, optimiser.state.get(weight, {})) for weight in held)
+
+
+def _is_laid_out_alike(weight: Tensor, state: Mapping[str, Any]) -> bool:
+    """Whether a weight without gaps, its gradient and its momentum lie in memory in one order."""
+    beside = [weight.grad, state.get("momentum_buffer")]
+    alike = all(t is None or (t.layout == torch.strided and t.stride() == weight.stride()) for t in beside)
+    return alike and (weight.is_contiguous() or torch.empty_like(weight, device="meta").stride() == weight.stride())
 
 
 @dataclass(frozen=True)
