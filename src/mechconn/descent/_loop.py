@@ -344,7 +344,7 @@ class _Run:
     def _write(self, keeper: CheckpointFile) -> None:
         """Write a checkpoint; the weights were checked."""
         held, self.now.optimizer = collect_state(self.optimiser, self.weights)
-        self.now.kernels = self.engine.network.steps.equal
+        self.now.kernels = self.engine.network.steps.settings.get("training_kernels")
         self.now.state = held | {f"weights/{name}": tensor for name, tensor in self.state.items()}
         if self.engine.workers.rank == 0:
             keeper.write(self.now)

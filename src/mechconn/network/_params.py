@@ -184,7 +184,7 @@ class Network:
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
                     layer.register_forward_pre_hook(make_small_maps_contiguous)
-        self.compiled = CompiledCalls(self.module, self.compute.compile, self.device, self.reduced)
+        self.compiled = CompiledCalls(self.module, self._snapshot, self.compute.compile, self.device, self.reduced)
 
     def restored_module(self) -> nn.Module:
         """`module`, without what any point left in it."""
