@@ -100,7 +100,7 @@ class CompiledCalls:
             run: outputs of a copy of it.
             own: outputs of this module at the model's weights and these buffers, which it writes into.
         """
-        if _count_hooks(model) != _count_hooks(self._module):
+        if _count_hooks(model) != _count_hooks(self._module) or _is_every_module_watched():
             self._say(model, "plain where layers are watched")
             return False
         modes = tuple(part.training for part in model.modules())
@@ -134,9 +134,8 @@ class CompiledCalls:
         """What the module returns with these tensors in the place of its own."""
         if not self._asked:
             return self._plain(tensors, args, kwargs)
-        # torch.compile does not guard on hooks, and would call older ones; under a mode that sees operations it skips
-        # the frame without a word.
-        if _list_hooks(self._module) != self._hooks or _get_current_dispatch_mode() is not None:
+        # torch.compile does not guard on hooks, and would call older ones.
+        if _list_hooks(self._module) != self._hooks or _is_every_module_watched():
             self._say(self._module, "plain where layers are watched")
             return self._plain(tensors, args, kwargs)
         graph = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors.values())
@@ -226,9 +225,13 @@ class CompiledCalls:
 
 
 def _list_hooks(module: nn.Module) -> list[int]:
-    """The identities of all hooks of its layers, and of those of all modules, that a forward pass runs."""
-    own = [id(hook) for part in module.modules() for kind in HOOKS for hook in vars(part)[kind].values()]
-    return own + [id(hook) for kind in HOOKS for hook in getattr(every_module, f"_global{kind}").values()]
+    """The identities of all hooks of its layers that a forward pass runs."""
+    return [id(hook) for part in module.modules() for kind in HOOKS for hook in vars(part)[kind].values()]
+
+
+def _is_every_module_watched() -> bool:
+    """Whether there are hooks of all modules, or a mode that sees operations: under one nothing is compiled."""
+    return any(getattr(every_module, f"_global{kind}") for kind in HOOKS) or _get_current_dispatch_mode() is not None
 
 
 def _count_hooks(module: nn.Module) -> list[int]:

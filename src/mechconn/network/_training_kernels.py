@@ -168,7 +168,8 @@ def _is_transformed(*tensors: Tensor | None) -> bool:
     Beside them complex or integer images, of which the reduced type would keep a part.
     """
     plain = all(t is None or (type(t) in (Tensor, nn.Parameter) and t.is_floating_point()) for t in tensors)
-    return not plain or torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+    return not plain or transformed or forward_ad._current_level >= 0
 
 
 def _as_pair(value: Any) -> tuple[int, int]:
