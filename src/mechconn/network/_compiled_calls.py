@@ -121,8 +121,11 @@ class CompiledCalls:
             expected = run(copied).detach()
         if snapshot.differs():
             return "its layers keep values from call to call"
-        with isolate_rng(0, "compile"):
-            got = own(held).detach()
+        try:
+            with isolate_rng(0, "compile"):
+                got = own(held).detach()
+        except Exception as error:  # the model itself runs
+            return f"it does not run as a function of its tensors ({type(error).__name__})"
         buffers = dict(copied.named_buffers())
         pairs = {"outputs": (expected, got), **{name: (buffers[name], held[name]) for name in held}}
         for name, (a, b) in pairs.items():
@@ -142,8 +145,8 @@ class CompiledCalls:
         key = (graph, *(part.training for part in self._module.modules()))
         given = (key, *(_describe(leaf) for leaf in tree_leaves((args, kwargs))))
         if given not in self._compared:
-            self._compared.add(given)
             self._compare(key, tensors, args, kwargs)
+            self._compared.add(given)
         if (made := self._made[key]) is None:
             return self._plain(tensors, args, kwargs)
         return self._run(key, made, tensors, args, kwargs)
@@ -296,7 +299,7 @@ def _try_call(
         states = _read_generators(device)
         weights = torch.linspace(-1.0, 1.0, outputs.numel(), device=outputs.device).cos().view(outputs.shape)
         total = (outputs.float() * weights).sum()
-        found = torch.autograd.grad(total, wanted, allow_unused=True) if wanted else ()
+        found = torch.autograd.grad(total, wanted, allow_unused=True) if wanted and total.requires_grad else ()
     rest = [tensor.detach() for tensor in copies.values() if not tensor.requires_grad]
     return {
         "outputs": [outputs.detach()],
