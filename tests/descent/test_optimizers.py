@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 import mechconn as mc
 from comparing import task
 from mechconn.descent import ConstantSchedule, Schedule
+from mechconn.descent._optimisers import SGD
 from mechconn.paths import draw_t
 from operations import METHODS, PATH_FITS, beside
 from reference import Tensors, adam_steps, loaded
@@ -290,6 +291,26 @@ def test_a_table_names_a_function_of_the_users_with_options() -> None:
     named = mc.NaiveFineTuning(optimizer=f"{__name__}:own")
     assert named == mc.NaiveFineTuning(optimizer=own) and named.lr == 0.25
     assert mc.NaiveFineTuning(optimizer={"name": "adamw", "betas": [0.9, 0.98]}).optimizer == mc.AdamW((0.9, 0.98))
+
+
+@pytest.mark.parametrize("side", [1, 3, 4])
+@pytest.mark.parametrize("layouts", [(True, False, False), (False, True, True), (False, False, True)])
+def test_steps_of_sgd_are_the_plain_ones_whatever_the_layout_and_size(layouts: tuple[bool, ...], side: int) -> None:
+    """A momentum keeps the layout of the first gradient: the fused kernel reads both in the order of memory."""
+    draw, found = torch.Generator().manual_seed(0), []
+    start, gradient = (torch.randn(4, 3, side, side, generator=draw) for _ in range(2))
+    for make in (SGD().make, _make_plain_sgd):
+        weight = nn.Parameter(start.clone())
+        optimiser = make([{"params": [weight], "weight_decay": 0.0}], 0.1, 0.9)
+        for last in layouts:
+            weight.grad = gradient.clone(memory_format=torch.channels_last if last else torch.contiguous_format)
+            optimiser.step()
+        found.append(weight.detach())
+    assert torch.equal(*found)
+
+
+def _make_plain_sgd(groups: Any, lr: float, momentum: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=False)
 
 
 # ---------------------------------------------------------------- what is refused

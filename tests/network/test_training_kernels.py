@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,15 +10,22 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from mechconn.network import Network, compute_weight_gradient, parameters_of, read_buffers
+from mechconn.network import Network, _training_kernels, compute_weight_gradient, parameters_of, read_buffers
+
+
+@pytest.fixture(autouse=True)
+def everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernels are right on every processor; where torch's own are faster they are not used."""
+    monkeypatch.setattr(_training_kernels, "prefers_contiguous_small_maps", lambda device: True)
 
 
 def net(seed: int = 0) -> nn.Module:
     """Wide and small maps, a stride, an even kernel, a bias, groups."""
     with mc.core.isolate_rng(seed):
         return nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, 2, 1),
-            nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=2), nn.Conv2d(8, 6, 2, stride=2),
+            nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(),
+            nn.Conv2d(8, 8, 3, 2, 1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3, padding=1, groups=2),
+            nn.Conv2d(8, 6, 2, stride=2),
             nn.ReLU(), nn.Conv2d(6, 5, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3),
         )  # fmt: skip
 
@@ -68,6 +76,7 @@ def test_a_step_is_that_of_torchs_own_kernels() -> None:
     model, (x, _) = net(), images()
     network = Network(model)
     found = step(network, model, x)
+    assert network.steps.equal
     model.train()
     outputs = model(x)
     expected = [outputs.detach(), *torch.autograd.grad(outputs.square().sum(), list(model.parameters()))]
@@ -105,6 +114,94 @@ def test_a_second_derivative_is_torchs_own() -> None:
         slopes = torch.autograd.grad(loss, list(params.values()), create_graph=True)
         results.append(torch.autograd.grad(sum(s.square().sum() for s in slopes), params["0.weight"])[0])  # pyright: ignore
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-5)
+
+
+def test_a_second_derivative_is_torchs_own_where_images_change_their_layout() -> None:
+    """Maps of 8 x 8 are laid out channels last, those of 4 x 4 behind the pool contiguous."""
+    with mc.core.isolate_rng(0):
+        model = nn.Sequential(
+            nn.Conv2d(3, 4, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Conv2d(4, 4, 3, padding=1), nn.Tanh(),
+            nn.Conv2d(4, 2, 4), nn.Flatten(),
+        )  # fmt: skip
+    (x, _), network, results = images(), Network(model), []
+    for run in (
+        lambda p: network(p, {}, x, training=True),
+        lambda p: torch.func.functional_call(model, p, x),
+    ):
+        params = {name: p.requires_grad_() for name, p in parameters_of(model).items()}
+        slopes = torch.autograd.grad(run(params).square().sum(), list(params.values()), create_graph=True)
+        results.append(torch.autograd.grad(sum(s.square().sum() for s in slopes), list(params.values())))  # pyright: ignore
+    assert network.steps.equal
+    for got, expected in zip(*results, strict=True):
+        torch.testing.assert_close(got, expected, rtol=0, atol=1e-5 * float(expected.abs().max() + 1e-9))
+
+
+class Masked(nn.Module):
+    """Buffers that are no ordinary numbers: what counts, as bools, and minus infinity where nothing does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with mc.core.isolate_rng(0):
+            self.map, self.out = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.register_buffer("counts", torch.tensor([True, True, False, True]))
+        self.register_buffer("shut", torch.tensor([0.0, -torch.inf]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.map(x).mean((2, 3)) * self.counts)
+
+
+def test_buffers_of_bools_and_infinities_keep_the_kernels() -> None:
+    network = Network(Masked())
+    step(network, Masked(), images()[0])
+    assert network.steps.equal
+    assert mc.train(Masked(), images(), mc.Training(epochs=1, batch_size=8)).settings["training_kernels"] is True
+
+
+def test_a_network_whose_convolutions_have_no_gradient_shows_nothing() -> None:
+    model = net()
+    nn.init.zeros_(model.get_submodule("12").weight)  # pyright: ignore[reportArgumentType]
+    network = Network(model)
+    step(network, model, images()[0])
+    assert network.steps.equal is False
+
+
+def test_functional_derivatives_take_torchs_own_kernels() -> None:
+    model, (x, _) = net(), images()
+    network, params = Network(model), parameters_of(model)
+    step(network, model, x)
+    assert network.steps.equal
+
+    def total(p: dict[str, Tensor], run: Any) -> Tensor:
+        return run(p).square().sum()
+
+    model.train()
+    got = torch.func.grad(total)(params, lambda p: network(p, read_buffers(model), x, training=True))
+    expected = torch.func.grad(total)(params, lambda p: torch.func.functional_call(model, (p, read_buffers(model)), x))
+    for name in params:
+        torch.testing.assert_close(got[name], expected[name], rtol=1e-4, atol=1e-5 * float(expected[name].abs().max()))
+
+
+def test_a_resumed_run_goes_on_with_the_kernels_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison is made to come out otherwise when the run goes on: it must not be asked again."""
+
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop(event: mc.ProgressEvent) -> None:
+        if event.done == 1:
+            raise Stopped
+
+    method, kept = mc.Training(epochs=2, batch_size=8, lr=0.05), mc.Checkpoint(tmp_path / "run.safetensors", every=1)
+    whole = mc.train(net(), images(24), method)
+    with pytest.raises(Stopped):
+        mc.train(net(), images(24), method, checkpoint=kept, progress=stop)
+    monkeypatch.setattr(_training_kernels, "EQUAL", -1.0)
+    resumed = mc.train(net(), images(24), method, checkpoint=kept)
+    assert resumed.settings["training_kernels"] is True and resumed.settings == whole.settings
+    assert all(map(torch.equal, whole.model.state_dict().values(), resumed.model.state_dict().values()))
+    assert mc.train(net(), images(24), method).settings["training_kernels"] is False  # asked anew
 
 
 @pytest.mark.parametrize("precision", ["model", "auto"])

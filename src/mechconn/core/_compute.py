@@ -38,9 +38,10 @@ class Compute:
             their own batches, and training, norm policies and matching have batch sizes of their own. None: the
             library's choice. The numbers do not depend on it but for rounding.
         compile: True runs forward passes through torch.compile, which takes from seconds to a minute for each network.
-            It is used where outputs, gradients and buffers on the first batch are the plain pass's within the square
-            root of the number type's spacing (3.5e-4 in float32), and never while layers are watched; results record
-            where it was and why not. Needs a C++ compiler; on a GPU triton.
+            It is used where outputs, gradients and buffers on the first batch of each shape are the plain pass's within
+            the square root of the number type's spacing (3.5e-4 in float32), and never while layers are watched or
+            where they keep values from call to call; results record where it was and why not. Needs a C++ compiler;
+            on a GPU triton.
         progress: called with a `ProgressEvent` at every step; True draws a bar on standard error, on no terminal lines.
 
     Raises:

@@ -59,6 +59,7 @@ class RunState:
         chosen: weights and buffers at the best epoch.
         orders: states of the loaders' own generators when the epoch began.
         optimizer: plain values of the optimiser's state; empty for SGD.
+        kernels: whether training steps use the library's convolutions; None where that was not decided.
     """
 
     part: int = 0
@@ -73,6 +74,7 @@ class RunState:
     chosen: dict[str, Tensor] = field(default_factory=dict)
     orders: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Any] = field(default_factory=dict)
+    kernels: bool | None = None
 
 
 PLAIN = ("part", "epoch", "offset", "sums", "rows", "history")
@@ -108,7 +110,7 @@ class CheckpointFile:
             )
         state = RunState(**{name: note[name] for name in PLAIN})
         state.best = None if note["best"] is None else (float(note["best"][0]), int(note["best"][1]))
-        state.optimizer = note.get("optimizer", {})
+        state.optimizer, state.kernels = note.get("optimizer", {}), note.get("kernels")
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             getattr(state, group)[rest] = tensor
@@ -120,6 +122,7 @@ class CheckpointFile:
         plain = {name: getattr(state, name) for name in PLAIN}
         note = {"version": CHECKPOINT_VERSION, "identity": self.identity, "best": state.best, **plain}
         note |= {"optimizer": state.optimizer} if state.optimizer else {}
+        note |= {} if state.kernels is None else {"kernels": state.kernels}
         content = compute_identity(note, sorted(tensors.items()))
         write_safetensors(Path(self.checkpoint.file), tensors, {**note, "sha256": content})
 

@@ -113,7 +113,11 @@ class DescentEngine:
 
     def __post_init__(self) -> None:
         self._saved = None if self.keeper is None else self.keeper.read()
+        steps = self.network.steps
+        if self.workers.count > 1:  # each process would decide by rows of its own
+            steps.resume(False)
         if self._saved is not None:  # also for what comes behind descents that are done and not repeated
+            steps.resume(self._saved.kernels)
             self.kept.update({name: tensor.to(self.network.device) for name, tensor in self._saved.kept.items()})
         self._part, self._begun = -1, 0
 
@@ -340,6 +344,7 @@ class _Run:
     def _write(self, keeper: CheckpointFile) -> None:
         """Write a checkpoint; the weights were checked."""
         held, self.now.optimizer = collect_state(self.optimiser, self.weights)
+        self.now.kernels = self.engine.network.steps.settings.get("training_kernels")
         self.now.state = held | {f"weights/{name}": tensor for name, tensor in self.state.items()}
         if self.engine.workers.rank == 0:
             keeper.write(self.now)

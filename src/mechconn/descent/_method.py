@@ -109,14 +109,22 @@ class Problem:
         def here() -> tuple[Params, Buffers]:
             return dict(self.model.named_parameters()), dict(self.model.named_buffers())
 
-        if self.network.compiled.asked and not _has_own_hooks(self.model, self.network.module):
-            return self.network(*here(), inputs, training=self.model.training)
-        inputs = self.network.cast_inputs(inputs, here)
+        def by_network(buffers: Buffers) -> Tensor:
+            return self.network(here()[0], buffers, inputs, training=self.model.training)
+
+        def by_itself(model: nn.Module) -> Tensor:
+            return self._call(model, self.network.cast_inputs(inputs, here))
+
+        if self.network.compiled.asked and self.network.compiled.stands_for(self.model, by_itself, by_network):
+            return by_network(here()[1])
         if self.model.training:
-            self.network.prepare_steps(inputs, here)
+            self.network.prepare_steps(self.network.cast_inputs(inputs, here), here)
+        return by_itself(self.model)
+
+    def _call(self, model: nn.Module, inputs: Inputs) -> Tensor:
         args, kwargs = make_call_arguments(inputs_to_memory_format(inputs, self.network.reduced))
         with self.network.computing(), self.network.steps.used(self.model.training), explain_errors(args, kwargs):
-            found = self.model(*args, **kwargs)
+            found = model(*args, **kwargs)
         outputs = extract_outputs(found)
         return outputs if self.network.reduced is None else outputs.float()
 
@@ -162,12 +170,6 @@ class Problem:
     def risk(self, batch: Batch) -> Tensor:
         """Mean loss of theta on a batch."""
         return self.mean_loss(self.outputs(batch[0]), batch[1])
-
-
-def _has_own_hooks(model: nn.Module, structure: nn.Module) -> bool:
-    """Whether a layer has hooks that the same network without weights has not, such as those that read features."""
-    own, other = ([len(part._forward_hooks) for part in module.modules()] for module in (model, structure))
-    return own != other
 
 
 @runtime_checkable

@@ -31,7 +31,9 @@ Settings = TypeVar("Settings")
 Factory: TypeAlias = Callable[[Groups, float], torch.optim.Optimizer]
 """Makes an optimiser of parameter groups and a learning rate, as the classes of `torch.optim` do."""
 FUSED = (torch.float32, torch.float64)
-"""Types in which the fused kernel of SGD on processors has the bits of the plain one (every size, torch 2.13.0)."""
+"""Types in which the fused kernel of SGD on processors has the bits of the plain one, see `WHOLE`."""
+WHOLE = 64
+"""Bytes of which a weight must be a multiple for that: of a rest the kernel rounds otherwise (torch 2.13.0)."""
 FIXED = ("params", "lr", "weight_decay")
 """What an optimiser gets from the method's own settings."""
 
@@ -60,10 +62,15 @@ class SGD(Optimiser, name="sgd"):
 
     def make(self, groups: Groups, lr: float, momentum: float) -> torch.optim.Optimizer:
         """The optimiser of these parameter groups; on processors one pass over memory, with the same bits."""
-        weights = [weight for group in groups for weight in group["params"]]
-        if not all(w.device.type == "cpu" and w.dtype in FUSED and w.layout == torch.strided for w in weights):
+        parted = [
+            {**group, "params": own, "fused": fused}
+            for group in groups
+            for fused in (True, False)
+            if (own := [weight for weight in group["params"] if _can_be_fused(weight) is fused])
+        ]
+        if not any(group["fused"] for group in parted):
             return torch.optim.SGD(groups, lr=lr, momentum=momentum)
-        made = torch.optim.SGD(groups, lr=lr, momentum=momentum, fused=True)
+        made = torch.optim.SGD(parted, lr=lr, momentum=momentum)
         made.register_step_pre_hook(_step_apart)
         return made
 
@@ -72,11 +79,25 @@ class SGD(Optimiser, name="sgd"):
         return self.registered_name
 
 
+def _can_be_fused(weight: Tensor) -> bool:
+    strided = weight.device.type == "cpu" and weight.layout == torch.strided
+    return strided and weight.dtype in FUSED and weight.nbytes % WHOLE == 0
+
+
 def _step_apart(optimiser: torch.optim.Optimizer, *_: Any) -> None:
-    """Before a step: leave the fused kernel where a gradient is sparse or not in its weight's layout."""
+    """Before a step: leave the fused kernel where a gradient or a momentum is not in its weight's layout, or sparse."""
     for group in optimiser.param_groups:
         held = [weight for weight in group["params"] if weight.grad is not None]
-        group["fused"] = all(w.grad.layout == torch.strided and w.grad.stride() == w.stride() for w in held)
+        group["fused"] = all(
+            _can_be_fused(weight) and _is_laid_out_alike(weight, optimiser.state.get(weight, {})) for weight in held
+        )
+
+
+def _is_laid_out_alike(weight: Tensor, state: Mapping[str, Any]) -> bool:
+    """Whether a weight without gaps, its gradient and its momentum lie in memory in one order."""
+    beside = [weight.grad, state.get("momentum_buffer")]
+    alike = all(t is None or (t.layout == torch.strided and t.stride() == weight.stride()) for t in beside)
+    return alike and (weight.is_contiguous() or torch.empty_like(weight, device="meta").stride() == weight.stride())
 
 
 @dataclass(frozen=True)

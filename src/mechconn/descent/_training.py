@@ -238,7 +238,7 @@ def optimise(
         trained.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
     masters.write_back(trained)
     settings |= problem.decided
-    settings |= network.compiled.settings
+    settings |= network.compiled.settings | network.steps.settings
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
     notes = (*engine.notes, *_note_unmoved(trained, start, type(method).__name__))

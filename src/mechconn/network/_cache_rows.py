@@ -33,7 +33,8 @@ def choose_rows(network: Network, data: Data | None = None, forward: Callable[[I
     """
     if network.device.type != "cpu":
         return network.compute.choose_batch_size(ROWS_ELSEWHERE)
-    if network.compute.batch_size is None and data is not None and forward is not None and is_source(data):
+    known = network.compute.batch_size is not None or network.compiled.asked  # nothing compiles under the trial's mode
+    if not known and data is not None and forward is not None and is_source(data):
         if network.rows_at_once is None and len(data) >= 2 * PROBED:
             network.rows_at_once = _find_fitting(network, data, forward)
         if network.rows_at_once is not None:

@@ -97,6 +97,11 @@ class ModuleSnapshot:
         self._seen: set[int] = set()
         self._dicts: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
         self._ways_back: list[Callable[[], object]] = []
+        self._held: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
+        self._lists: list[tuple[Any, list[Any]]] = []
+        self._tensors: list[_SavedTensor] = []
+        self._generators: list[tuple[torch.Generator, Tensor]] = []
+        self._caches: list[Any] = []
         self._hooks: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
         self._keep(module)
         self._own = set()
@@ -108,6 +113,16 @@ class ModuleSnapshot:
             held.update(contents)
         for way_back in self._ways_back:
             way_back()
+
+    def differs(self) -> bool:
+        """Whether anything is not as it was, beside the mode, and what was written into parameters and buffers."""
+        return (
+            not all(_has_items(held, items) for held, items in self._held)
+            or not all(_is_the_same(list(held), contents) for held, contents in self._lists)
+            or any(saved.was_written for saved in self._tensors)
+            or any(not torch.equal(own.get_state(), was) for own, was in self._generators)
+            or any(cache.cache_info().currsize for cache in self._caches)
+        )
 
     @contextmanager
     def without_new_hooks(self) -> Iterator[None]:
@@ -132,6 +147,7 @@ class ModuleSnapshot:
                     self._ways_back.append(way_back)
 
     def _keep_dict(self, held: dict[Any, Any]) -> None:
+        self._held.append((held, dict(held)))
         if type(held) is dict:
             self._dicts.append((held, dict(held)))
         else:
@@ -143,14 +159,20 @@ class ModuleSnapshot:
             return None
         for kind, refill in ((list, _refill_list), (deque, _refill_deque), (set, _refill_set)):
             if isinstance(thing, kind):
+                self._lists.append((thing, list(thing)))
                 return functools.partial(refill, thing, list(thing))
         if id(thing) not in self._own:
             return None
         if isinstance(thing, Tensor):
-            return None if thing.is_meta else _SavedTensor(thing).undo
+            self._tensors += [] if thing.is_meta else [_SavedTensor(thing)]
+            return None if thing.is_meta else self._tensors[-1].undo
         if isinstance(thing, torch.Generator):
+            self._generators.append((thing, thing.get_state()))
             return functools.partial(thing.set_state, thing.get_state())
-        return thing.cache_clear if isinstance(thing, MEMOISED) else None
+        if isinstance(thing, MEMOISED):
+            self._caches.append(thing)
+            return thing.cache_clear
+        return None
 
     def _led_to(self, thing: Any) -> Iterator[Any]:
         """What a thing leads to."""
@@ -197,6 +219,13 @@ class _SavedTensor:
         self._tensor, self._value = tensor, tensor.detach().clone()
         self._version = None if tensor.is_inference() else tensor._version
 
+    @property
+    def was_written(self) -> bool:
+        """Whether anything was written into it."""
+        if self._version is None:
+            return not torch.equal(self._tensor, self._value)
+        return self._tensor._version != self._version
+
     @torch.no_grad()
     def undo(self) -> None:
         if self._version is None or self._tensor._version != self._version:
@@ -223,6 +252,24 @@ class CurrentPoint:
             and len(self._buffers) == len(buffers)
             and all(ref() is t for ref, t in zip(self._buffers, buffers.values(), strict=True))
         )
+
+
+def _has_items(held: dict[Any, Any], items: dict[Any, Any]) -> bool:
+    """Whether a dictionary holds these values in any order; the mode of a layer may be another."""
+    return held.keys() == items.keys() and all(
+        key == "training" or _is_the_same(held[key], value) for key, value in items.items()
+    )
+
+
+def _is_the_same(now: Any, before: Any) -> bool:
+    """Whether it is the same object, or an equal plain value."""
+    if now is before:
+        return True
+    if type(now) is not type(before):
+        return False
+    if isinstance(now, tuple | list):
+        return len(now) == len(before) and all(map(_is_the_same, now, before))
+    return isinstance(now, int | float | complex | str | bytes | frozenset) and now == before
 
 
 def _get_version(tensor: Tensor) -> int:

@@ -184,7 +184,7 @@ class Network:
             for layer in self.module.modules():
                 if isinstance(layer, nn.Conv2d) and make_small_maps_contiguous not in layer._forward_pre_hooks.values():
                     layer.register_forward_pre_hook(make_small_maps_contiguous)
-        self.compiled = CompiledCalls(self.module, self.compute.compile, self.device, self.reduced)
+        self.compiled = CompiledCalls(self.module, self._snapshot, self.compute.compile, self.device, self.reduced)
 
     def restored_module(self) -> nn.Module:
         """`module`, without what any point left in it."""
@@ -209,7 +209,8 @@ class Network:
     @property
     def computed(self) -> dict[str, Any]:
         """How this network computes, for the record: device, number type and batch size; see `Compute.describe`."""
-        return self.compute.describe(self.device, self.number_type) | self.compiled.settings
+        found = self.compute.describe(self.device, self.number_type)
+        return found | self.compiled.settings | self.steps.settings
 
     def computing(self) -> AbstractContextManager[object]:
         """A block in which layers compute in this network's precision."""

@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 
-from mechconn.core import Buffers, Inputs, Params, isolate_rng, take_first_rows
+from mechconn.core import Buffers, Inputs, Params, isolate_rng, log, take_first_rows
 from mechconn.network._precision import SMALL_MAP, prefers_contiguous_small_maps
 
 FEW_OUTPUTS = 16
@@ -34,8 +35,10 @@ Run = Callable[[Params, Buffers, Inputs], Tensor]
 class StepKernels:
     """Whether the training steps of one network use `TrainingKernels`, decided once on its first rows.
 
+    Checkpoints hold what was decided, so that a resumed run goes on with the same kernels.
+
     Attributes:
-        equal: outputs and gradients were those of torch's own kernels; None until it was tried.
+        equal: outputs, gradients and buffers were those of torch's own kernels; None until it was tried.
     """
 
     def __init__(
@@ -44,7 +47,12 @@ class StepKernels:
         images = any(isinstance(part, nn.Conv2d) for part in module.modules())
         fit = images and floating is torch.float32 and prefers_contiguous_small_maps(device)
         self.equal: bool | None = None if fit else False
-        self._reduced = reduced
+        self._fit, self._reduced = fit, reduced
+
+    @property
+    def settings(self) -> dict[str, bool]:
+        """Its part of a record: whether a run's steps used them; empty where it took none, or they never fit."""
+        return {"training_kernels": self.equal} if self._fit and self.equal is not None else {}
 
     @property
     def must_be_held_against_plain(self) -> bool:
@@ -57,34 +65,63 @@ class StepKernels:
             return contextlib.nullcontext()
         return TrainingKernels(self._reduced)
 
+    def resume(self, decided: bool | None) -> None:
+        """Go on with what a run decided before it was interrupted."""
+        if self.equal is None:
+            self.equal = decided
+
     def decide(self, run: Run, params: Params, buffers: Buffers, inputs: Inputs) -> None:
-        """Compare outputs and gradients in float32; what cannot run on few rows leaves torch's own kernels."""
+        """Compare outputs, gradients and buffers in float32; where they cannot be, torch's own kernels stay."""
         self.equal = False
-        few = take_first_rows(inputs, PROBED_ROWS)
         try:
+            few = take_first_rows(inputs, PROBED_ROWS)
             expected = _differentiate(run, params, buffers, few, contextlib.nullcontext())
-            got = _differentiate(run, params, buffers, few, TrainingKernels(None))
-        except Exception:  # what is wrong beside the kernels shows in the step itself
-            return
-        self.equal = len(expected) == len(got) and all(map(_are_close, expected, got))
+            why = _explain_difference(expected, _differentiate(run, params, buffers, few, TrainingKernels(None)))
+        except Exception as error:  # what is wrong beside the kernels shows in the step itself
+            why = f"few rows cannot be run alone ({type(error).__name__})"
+        self.equal = not why
+        used = f"torch's own convolutions: {why}" if why else "the convolutions of this library"
+        log(f"training steps use {used}")
 
 
 def _differentiate(
     run: Run, params: Params, buffers: Buffers, inputs: Inputs, kernels: contextlib.AbstractContextManager[object]
-) -> list[Tensor]:
-    """Outputs and the gradients of a fixed weighted sum of them."""
-    own = {name: tensor.detach().requires_grad_(tensor.is_floating_point()) for name, tensor in params.items()}
+) -> dict[str, list[Tensor]]:
+    """Outputs, the gradients of a fixed weighted sum of them, and buffers after one step on copies.
+
+    The gradients are taken outside the block, as in a training step.
+    """
+    own = {name: tensor.detach().clone().requires_grad_(tensor.is_floating_point()) for name, tensor in params.items()}
     held = {name: buffer.clone() for name, buffer in buffers.items()}
-    with isolate_rng(0, "kernels"), kernels:
-        outputs = run(own, held, inputs)
+    with isolate_rng(0, "kernels"):
+        with kernels:
+            outputs = run(own, held, inputs)
         weights = torch.linspace(-1.0, 1.0, outputs.numel(), dtype=outputs.dtype).view(outputs.shape).cos()
         wanted = [tensor for tensor in own.values() if tensor.requires_grad]
         found = torch.autograd.grad((outputs * weights).sum(), wanted, allow_unused=True)
-    return [outputs.detach(), *(g for g in found if g is not None), *held.values()]
+    gradients = [g for g in found if g is not None]
+    return {"outputs": [outputs.detach()], "gradients": gradients, "buffers": list(held.values())}
+
+
+def _explain_difference(expected: dict[str, list[Tensor]], got: dict[str, list[Tensor]]) -> str:
+    """Why the kernels do not stand for torch's own; empty where they do."""
+    if any(g.dim() == 4 and not bool(g.any()) for g in expected["gradients"]):
+        return "the gradient of a convolution is zero, which shows nothing"
+    for name, tensors in expected.items():
+        if len(tensors) != len(got[name]) or not all(map(_are_close, tensors, got[name])):
+            return f"{name} differ"
+    return ""
 
 
 def _are_close(expected: Tensor, got: Tensor) -> bool:
-    return bool((expected - got).abs().max() <= EQUAL * expected.abs().max()) if expected.numel() else True
+    """Equal but for rounding: infinities and what is no floating point exactly, NaN never."""
+    if expected.shape != got.shape or expected.dtype != got.dtype:
+        return False
+    if not expected.is_floating_point():
+        return torch.equal(expected, got)
+    gap = torch.where(expected == got, 0.0, (expected - got).abs())
+    finite = expected[torch.isfinite(expected)]
+    return bool((gap <= EQUAL * (finite.abs().max() if finite.numel() else 0.0)).all())
 
 
 class TrainingKernels(TorchFunctionMode):
@@ -101,7 +138,8 @@ class TrainingKernels(TorchFunctionMode):
             read = read_convolution(*args, **(kwargs or {}))
             if read is not None:
                 x, weight, bias, stride, padding = read
-                out = _Convolution.apply(x.to(self._kind), weight.to(self._kind), stride, padding)
+                # Laid out before the call: a second derivative must find the images that came, not a copy of them.
+                out = _Convolution.apply(_lay_out(x.to(self._kind)), weight.to(self._kind), stride, padding)
                 return out if bias is None else out + bias.to(self._kind)[:, None, None]  # pyright: ignore
         return func(*args, **(kwargs or {}))
 
@@ -119,9 +157,19 @@ def read_convolution(
     plain = groups == 1 and _as_pair(dilation) == (1, 1) and not isinstance(padding, str)
     if not plain or x.dim() != 4 or not x.numel() or x.device.type != "cpu":
         return None
-    if any(t is not None and t.dtype != torch.float32 for t in (weight, bias)):
+    if any(t is not None and t.dtype != torch.float32 for t in (weight, bias)) or _is_transformed(x, weight, bias):
         return None
     return x, weight, bias, _as_pair(stride), _as_pair(padding)
+
+
+def _is_transformed(*tensors: Tensor | None) -> bool:
+    """Whether torch.func, derivatives in forward mode or a type of the user's take part, which know no `_Convolution`.
+
+    Beside them complex or integer images, of which the reduced type would keep a part.
+    """
+    plain = all(t is None or (type(t) in (Tensor, nn.Parameter) and t.is_floating_point()) for t in tensors)
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None  # pyright: ignore[reportAttributeAccessIssue]
+    return not plain or transformed or forward_ad._current_level >= 0
 
 
 def _as_pair(value: Any) -> tuple[int, int]:
@@ -133,7 +181,6 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int]) -> Tensor:
-        x = _lay_out(x)
         ctx.save_for_backward(x, weight)
         ctx.how = stride, padding
         return torch.conv2d(x, weight, None, stride, padding)

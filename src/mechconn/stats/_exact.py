@@ -20,6 +20,12 @@ MANY = 2000
 """With more changes than this the product of two Clopper-Pearson intervals is quicker, and about 15 % wider."""
 STEP_WIDTH = 8.0
 """How many standard deviations of the number of changes are summed over; what lies beyond counts against the bound."""
+ONE_BY_ONE = 1e-9
+"""Tail levels below which each chance is computed by itself: that of rounding in sums of steps would matter there."""
+ROUNDING = 4 * float(np.finfo(np.float64).eps)
+"""Allowed for each operation; at most a thirtieth of what it adds up to was seen."""
+KEPT = 4
+"""Grids of d whose masses are kept."""
 
 
 def clopper_pearson(successes: float, trials: float, confidence: float = 0.95) -> Interval:
@@ -56,6 +62,8 @@ class _ChanceSteps(NamedTuple):
     ways: Float[np.ndarray, " m"]
     up: Float[np.ndarray, " m"]
     down: Float[np.ndarray, " m"]
+    size: float
+    """Of the largest number that exponents are made of: their rounding is relative to it."""
 
     @classmethod
     def between(cls, m: np.ndarray, needed: np.ndarray) -> _ChanceSteps:
@@ -65,19 +73,22 @@ class _ChanceSteps(NamedTuple):
         known = (k >= 0) & (k <= trials)
         inside = np.clip(k, 0, trials)
         ways = gammaln(trials + 1) - gammaln(inside + 1) - gammaln(trials - inside + 1)
-        return cls(np.where(grows, -1.0, 1.0) * known, ways, inside + ~grows, trials - inside + grows)
+        size = 1.0 + float(gammaln(m[-1] + 2))
+        return cls(np.where(grows, -1.0, 1.0) * known, ways, inside + ~grows, trials - inside + grows, size)
 
-    def follow(self, start: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """F at every pair, [q, m], from that at the first."""
+    def follow(self, start: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(F at every pair, [q, m], from that at the first, by how much rounding may have lowered it, [q])."""
         moved = np.empty((len(q), len(self.sign) + 1))
         moved[:, 0], steps = start, moved[:, 1:]
         np.multiply.outer(np.log(np.maximum(q, 1e-300)), self.up, out=steps)
         steps += np.multiply.outer(np.log(np.maximum(1.0 - q, 1e-300)), self.down)
         steps += self.ways
         np.exp(steps, out=steps)
+        lowered = self.size * steps.sum(1)
         steps *= self.sign
         np.cumsum(moved, axis=1, out=moved)
-        return np.clip(moved, 0.0, 1.0, out=moved)
+        np.clip(moved, 0.0, 1.0, out=moved)
+        return moved, ROUNDING * (lowered + moved.shape[1] * moved.max(1))
 
 
 class CountBound:
@@ -118,9 +129,10 @@ class CountBound:
         # Of m changes, how many gains put an outcome as high as this one; rounding must not push one out.
         shift = gained - lost + ORDER * (np.sqrt(m + 1) - math.sqrt(changed + 1))
         needed = np.clip(np.ceil((m + shift) / 2 - 1e-9), 0, m + 1)
-        self._m, self._n, self._first = m, n, float(needed[0])
+        self._m, self._n, self._needed = m, n, needed
         self._ways = gammaln(n + 1) - gammaln(m + 1) - gammaln(n - m + 1)
-        self._steps = _ChanceSteps.between(m, needed)
+        self._larger = 1.0 + ROUNDING * (1e3 + float(gammaln(n + 1)))  # masses are exp of numbers of this size
+        self._steps = None if tail < ONE_BY_ONE else _ChanceSteps.between(m, needed)
         self._known: dict[tuple[float, float], tuple[np.ndarray, np.ndarray]] = {}
 
     def value(self) -> float:
@@ -158,21 +170,29 @@ class CountBound:
         return math.log(max(largest, 1e-300)) - math.log((1.0 - RANGE_SHARE) * self.tail)
 
     def _probability(self, delta: float, d: np.ndarray) -> np.ndarray:
-        """Of an outcome as high as the one observed, for each d: its chance given m changes, over all m."""
+        """Of an outcome as high as the one observed, for each d: its chance given m changes, over all m.
+
+        What rounding may have taken away is added, so that the bound errs on the safe side.
+        """
         mass, rest = self._mass(d)
-        first = float(self._m[0])
         q = np.clip((1 + delta / np.maximum(d, 1e-300)) / 2, 0.0, 1.0)
-        inside = betainc(max(self._first, 1e-9), max(first - self._first + 1, 1e-9), q)
-        start = np.where(self._first <= 0, 1.0, np.where(self._first > first, 0.0, inside))
-        return (mass * self._steps.follow(start, q)).sum(1) + rest
+        if self._steps is None:
+            return (mass * _compute_chances(self._m, self._needed, q)).sum(1) * self._larger + rest
+        start = _compute_chances(self._m[:1], self._needed[:1], q)[:, 0]
+        chances, lowered = self._steps.follow(start, q)
+        return ((mass * chances).sum(1) + lowered) * self._larger + rest
 
     def _mass(self, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(probability of m changes [d, m], what lies beyond [d]), kept: most thresholds ask on the same few grids."""
         key = float(d[0]), float(d[-1])
         if key not in self._known:
-            column = d[:, None]
-            mass = np.exp(self._ways + xlogy(self._m, column) + xlog1py(self._n - self._m, -column))
-            self._known[key] = mass, np.maximum(1.0 - mass.sum(1), 0.0)
+            column, n, first, last = d[:, None], self._n, int(self._m[0]), int(self._m[-1])
+            mass = np.exp(self._ways + xlogy(self._m, column) + xlog1py(n - self._m, -column))
+            below = betainc(n - first + 1, first, 1.0 - d) if first else 0.0
+            above = betainc(last + 1, n - last, d) if last < n else 0.0
+            if len(self._known) == KEPT:
+                del self._known[next(iter(self._known))]
+            self._known[key] = mass, np.maximum(1.0 - mass.sum(1), below + above)
         return self._known[key]
 
     def _product(self) -> float:
@@ -181,3 +201,9 @@ class CountBound:
         low, high = clopper_pearson(changed, self._rows, half)
         balance = 2.0 * clopper_pearson(self._gained, changed, half)[0] - 1.0
         return min(low * balance, high * balance)
+
+
+def _compute_chances(m: np.ndarray, needed: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """P(Bin(m, q) >= needed), [q, m]."""
+    inside = betainc(np.maximum(needed, 1e-9), np.maximum(m - needed + 1, 1e-9), q[:, None])
+    return np.where(needed <= 0, 1.0, np.where(needed > m, 0.0, inside))
