@@ -108,7 +108,7 @@ TOKENS = torch.randint(0, 50, (ROWS, 12), generator=torch.Generator().manual_see
 WIDER = torch.randn(ROWS, WIDE, generator=torch.Generator().manual_seed(0))
 FEATURES = torch.randn(ROWS, 6, generator=torch.Generator().manual_seed(0))
 FAST: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
-    "vgg13": (lambda: mc.models.vgg13(seed=0), images(side=16)),
+    "vgg13": (lambda: mc.models.vgg13(seed=0), images(side=32)),  # of smaller ones outputs hardly vary
     "resnet18": (lambda: mc.models.resnet18(seed=0), images(side=16)),
     "small convnet": (lambda: mc.models.small_convnet(seed=0), images(side=28)),
     "mlp": (lambda: nn.Sequential(nn.Linear(6, WIDE), nn.ReLU(), nn.Linear(WIDE, WIDE), nn.Linear(WIDE, 3)), FEATURES),

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_leaves
 from mechconn.core import Buffers, Compute, Inputs, Params, isolate_rng, log, take_first_rows
 from mechconn.network._adapter_layers import is_held
 from mechconn.network._copies import copy_module
-from mechconn.network._few_rows import are_close, describe_error, vary_enough
+from mechconn.network._few_rows import CLEAR, are_close, describe_error, vary_enough
 from mechconn.network._fold_norms import Fold as Fold
 from mechconn.network._fold_norms import find_folds as find_folds
 from mechconn.network._fold_norms import find_layers, fold_scale
@@ -146,11 +146,13 @@ class Inference:
             log("evaluation: the plain network for one pass (outputs on its first rows do not vary)")
             return False
         if self._made is None:
-            self._made = self._find(plain, params, buffers, few, expected, _count_rows(inputs) >= WORTHWHILE)
-            return self._made is not None
-        why = self._explain_difference(self._made, params, buffers, few, expected, converted)
-        if why:
+            self._made, why = self._find(plain, params, buffers, few, expected, _count_rows(inputs) >= WORTHWHILE)
+        else:
+            why = self._explain_difference(self._made, params, buffers, few, expected, converted)
+        if why and vary_enough(expected, CLEAR):
             self.give_up(why)
+        elif why:
+            log(f"evaluation: the plain network for one pass ({why}; outputs on its first rows hardly vary)")
         return not why
 
     @property
@@ -159,8 +161,8 @@ class Inference:
 
     def _find(
         self, plain: Network, params: Params, buffers: Buffers, few: Inputs, expected: Tensor, pack: bool
-    ) -> FastNetwork | None:
-        """The fastest that gives the expected outputs."""
+    ) -> tuple[FastNetwork | None, str]:
+        """(the fastest that gives the expected outputs, why there is none)."""
         reasons: dict[str, None] = {}
         try:
             with isolate_rng(0, "inference"):
@@ -177,10 +179,9 @@ class Inference:
                 if not why:
                     log(f"evaluation: {plan}")
                     made.network.compiled.report_to(self.network.compiled)
-                    return made
+                    return made, ""
             reasons[why] = None
-        self.give_up("; ".join(reasons) or "nothing can be made faster")
-        return None
+        return None, "; ".join(reasons) or "nothing can be made faster"
 
     def _make(self, plan: Plan) -> FastNetwork:
         plain, compute = self.make_plain_copy(), self.network.compute
