@@ -49,7 +49,8 @@ def _try(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> 
 
     Outputs that hardly vary between rows show nothing.
     """
-    few, found = take_first_rows(inputs, PROBED_ROWS), []
+    few = take_first_rows(inputs, PROBED_ROWS)
+    found: list[Tensor] = []
     try:
         with network.without_new_hooks():
             own = Network(network.module, Compute(network.device))
@@ -63,7 +64,8 @@ def _try(network: Network, params: Params, buffers: Buffers, inputs: Inputs) -> 
     except Exception as error:  # what is wrong shows in the pass itself
         log(f"statistics: images as they come ({describe_error(error)})")
         return False
-    if own.keeps_layout(few) and vary_enough(found[0]) and are_close(*found, TOLERANCE):
+    plain, got = found
+    if own.keeps_layout(few) and vary_enough(plain) and are_close(plain, got, TOLERANCE):
         return True
     log("statistics: images as they come (channels last give other outputs, or outputs that do not vary)")
     return False
