@@ -64,7 +64,8 @@ def test_parts_are_those_of_the_verbs(pair: tuple[nn.Module, nn.Module], found: 
     aligned = mc.align(a, b, mc.ActivationMatching(data(), label="training data"))
     assert found.alignment is not None and found.alignment.distance_after == aligned.distance_after
     after = mc.evaluate_path(a, mc.LinearPath(own_a, aligned.params), suite(), 5, norm=norm)
-    assert found.paths["after"].loss == after.loss
+    # An audit takes B with its units permuted for B itself; its sums run in another order, and round in the last bit.
+    assert {k: pytest.approx(v, rel=1e-12) for k, v in after.loss.items()} == found.paths["after"].loss
     assert found.paths["after"].barrier("plain").interval is not None
     blocks = mc.evaluate_blocks(a, own_a, aligned.params, suite(), 1, ts=5, norm=norm)
     assert found.blocks is not None and {k: v.loss for k, v in found.blocks.items()} == {

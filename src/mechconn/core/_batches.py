@@ -44,21 +44,24 @@ def iterate_batches(
     model: nn.Module | None = None,
     trim: Trim = False,
     at_end: bool = False,
+    further: Callable[[], int] | None = None,
 ) -> Iterator[tuple[Inputs, Tensor]]:
     """One pass over data that `as_data` returned: pairs (inputs, targets) on `device`, checked to be finite.
 
     `batch_size` and `shuffle` apply to sources; other iterables keep their own batches and order. The signature of
     `model` decides how batches of several parts are read. With `trim`, for readers of outputs alone, texts that are
     padded by batch have the positions that the batch's longest row needs; a function is asked before, with a batch of
-    all positions, whether fewer give the same outputs. With `at_end`, for passes of which nothing is used before their
+    all positions, whether fewer give the same outputs. `further` is asked after the first batch of a source how many
+    rows the others have. With `at_end`, for passes of which nothing is used before their
     end, batches on a device other than the CPU are checked together after the last, and nothing waits for it before.
 
     Raises:
         ValueError: a row is not finite, or the model, one of Transformers', cannot take a batch of texts.
     """
     found = iterate_numbered_batches(
-        name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model, trim=trim, at_end=at_end
-    )
+        name, data, batch_size=batch_size, device=device, shuffle=shuffle, model=model, trim=trim, at_end=at_end,
+        further=further,
+    )  # fmt: skip
     return ((inputs, targets) for inputs, targets, _ in found)
 
 
@@ -72,6 +75,7 @@ def iterate_numbered_batches(
     model: nn.Module | None = None,
     trim: Trim = False,
     at_end: bool = False,
+    further: Callable[[], int] | None = None,
 ) -> Iterator[tuple[Inputs, Tensor, Tensor | None]]:
     """`iterate_batches` with the number of each row in its dataset, int64 [N]; None where the data are no source."""
     taken, limits = (None, None) if model is None else (ForwardSignature.of(model), TextLimits.of(model))
@@ -82,7 +86,9 @@ def iterate_numbered_batches(
         data = move_source(data, device)  # bytes travel once, and become numbers there
     finite, read = FiniteCheck(name), 0
     found = (
-        _iterate_source(name, data, batch_size, shuffle, taken) if is_source(data) else _number_rows(name, data, taken)
+        _iterate_source(name, data, _iterate_spans(len(data), batch_size, further), shuffle, taken)
+        if is_source(data)
+        else _number_rows(name, data, taken)
     )
     for whole, targets, rows in found:
         inputs = trim_padding(whole) if trim else whole
@@ -225,12 +231,26 @@ def take_first_rows(inputs: Inputs, rows: int) -> Inputs:
     return tuple(map(few, inputs)) if isinstance(inputs, tuple) else few(inputs)
 
 
+def _iterate_spans(rows: int, batch_size: int, further: Callable[[], int] | None) -> Iterator[tuple[int, int]]:
+    """The (start, end) of batches; of those after the first with as many rows as `further` says."""
+    first, *others = split_into_batches(rows, batch_size) or [(0, 0)]
+    if rows:
+        yield first
+    if others and further is not None:
+        others = [(first[1] + start, first[1] + end) for start, end in split_into_batches(rows - first[1], further())]
+    yield from others
+
+
 def _iterate_source(
-    name: str, source: SampleSource, batch_size: int, shuffle: torch.Generator | None, taken: ForwardSignature | None
+    name: str,
+    source: SampleSource,
+    spans: Iterator[tuple[int, int]],
+    shuffle: torch.Generator | None,
+    taken: ForwardSignature | None,
 ) -> Iterator[_NumberedBatch]:
     rows = len(source)
     order = torch.arange(rows) if shuffle is None else torch.randperm(rows, generator=shuffle)
-    for start, end in split_into_batches(rows, batch_size):
+    for start, end in spans:
         index = order[start:end]
         yield drop_unused_inputs(name, source.inputs(index), taken), source.y[index], index
 

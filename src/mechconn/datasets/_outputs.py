@@ -18,14 +18,13 @@ from mechconn.core import (
     find_row_origin,
     is_source,
     isolate_rng,
-    iterate_batches,
     keep_generator_states,
     read_targets,
 )
 from mechconn.datasets._label_names import check_label_names
 from mechconn.datasets._links import find_links
 from mechconn.datasets._suite import Suite
-from mechconn.network import Inference, Network, choose_rows, heeds_mask, point_of
+from mechconn.network import Inference, Network, iterate_outputs, point_of
 
 NO_WEIGHTS = (
     "outputs that were given have no weights and take no other inputs: use measure_invariance, compare_mechanisms, "
@@ -157,16 +156,8 @@ def compute_model_outputs(model: nn.Module, suite: Suite, seed: int, compute: Co
         for what, data in suite.draws_of(name).items():
             with isolate_rng(seed, "evaluate"), keep_generator_states(data):  # what an `Evaluator` draws
                 own, known = HostParts(), HostParts()
-                for inputs, targets in iterate_batches(
-                    what,
-                    data,
-                    batch_size=choose_rows(network, data, forward),
-                    device=network.device,
-                    model=network.module,
-                    trim=heeds_mask(network, forward),
-                    at_end=True,
-                ):
-                    own.add(forward(inputs))
+                for found_outputs, targets in iterate_outputs(forward, network, data, what):
+                    own.add(found_outputs)
                     known.add(find_host_copy(targets))
             outputs.append(torch.cat(own.all()))
             labels.append(torch.cat(known.all()))

@@ -6,7 +6,6 @@ from mechconn.network._adapter_layers import has_adapters as has_adapters
 from mechconn.network._adapters import check_adapters_apart as check_adapters_apart
 from mechconn.network._adapters import merge_adapters as merge_adapters
 from mechconn.network._cache_rows import ROWS_ON_CPU as ROWS_ON_CPU
-from mechconn.network._cache_rows import choose_rows as choose_rows
 from mechconn.network._copies import copy_module as copy_module
 from mechconn.network._copies import copy_with_state as copy_with_state
 from mechconn.network._copies import drop_computed_values as drop_computed_values
@@ -25,6 +24,7 @@ from mechconn.network._evaluate import check_row_order as check_row_order
 from mechconn.network._evaluate import check_same_rows as check_same_rows
 from mechconn.network._evaluate import compute_mean_with_interval as compute_mean_with_interval
 from mechconn.network._evaluate import compute_outcomes as compute_outcomes
+from mechconn.network._evaluate import iterate_outputs as iterate_outputs
 from mechconn.network._forward_call import HALF as HALF
 from mechconn.network._forward_call import explain_errors as explain_errors
 from mechconn.network._forward_call import extract_outputs as extract_outputs

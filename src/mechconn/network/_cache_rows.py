@@ -7,10 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from mechconn.core import Data, Inputs, is_source, isolate_rng, iterate_batches
+from mechconn.core import Data, Inputs, is_source, log, pads_by_batch
+from mechconn.network._copies import has_mode_rule
+from mechconn.network._few_rows import describe_error
+from mechconn.network._inference import PointForward, describe_row
 from mechconn.network._params import Network
 
 ROWS_ON_CPU, ROWS_ELSEWHERE = 125, 500
@@ -21,46 +25,62 @@ processor's cache when the next layer reads it, and below the 32 MiB above which
 pages at every call: a quarter of the time of VGG-13 at 500 rows."""
 FEWEST, MOST = 64, 2048
 """Rows at the least, so that weights are read for many rows at once, and at the most."""
-PROBED = 35
-"""Rows of the trial; hardly a weight has a multiple of 35 rows, so what is made of weights is told apart."""
 
 
-def choose_rows(network: Network, data: Data | None = None, forward: Callable[[Inputs], Tensor] | None = None) -> int:
-    """Rows per batch, where the user's own batches do not decide.
+class PassRows:
+    """How many rows at a time one pass takes, where the user's own batches do not decide.
 
-    On processors as many as keep the largest output within `CACHE`, tried once for a network on the first rows of a
-    source; fewer rows than two trials are not worth one.
+    On processors the first batch has `ROWS_ON_CPU` rows, and what layers write for it decides about the others: as many
+    as keep the largest output within `CACHE`. The network remembers the number for rows of a shape, so that equal
+    passes have equal batches. They all have as many as the first where a row's outputs may depend on the others (norms
+    that normalise over the batch in evaluation) and where calls are to be compiled; no more than that of padded texts,
+    which may be longer in another batch.
     """
-    if network.device.type != "cpu":
-        return network.compute.choose_batch_size(ROWS_ELSEWHERE)
-    known = network.compute.batch_size is not None or network.compiled.asked  # nothing compiles under the trial's mode
-    if not known and data is not None and forward is not None and is_source(data):
-        if network.rows_at_once is None and len(data) >= 2 * PROBED:
-            network.rows_at_once = _find_fitting(network, data, forward)
-        if network.rows_at_once is not None:
-            return network.rows_at_once
-    return network.compute.choose_batch_size(ROWS_ON_CPU)
 
+    def __init__(self, network: Network, data: Data, forward: Callable[[Inputs], Tensor]) -> None:
+        own = network.device.type == "cpu"
+        self.first = network.compute.choose_batch_size(ROWS_ON_CPU if own else ROWS_ELSEWHERE)
+        chosen = own and network.compute.batch_size is None and is_source(data) and len(data) > self.first + 1
+        chosen = chosen and not network.compiled.asked and not _sees_batch(network)
+        self.further: Callable[[], int] | None = self._find if chosen else None
+        self._most = self.first if pads_by_batch(data) else MOST
+        self._network, self._forward, self._key = network, forward, None
 
-@torch.no_grad()
-def _find_fitting(network: Network, data: Data, forward: Callable[[Inputs], Tensor]) -> int:
-    """The largest power of two of rows whose outputs fit; the library's choice where few rows cannot be run alone."""
-    with isolate_rng(0, "rows"):
+    def run(self, inputs: Inputs) -> Tensor:
+        """Outputs of a batch; those of the first are watched where it is not known yet what they need."""
+        if self.further is None or self._key is not None:
+            return self._forward(inputs)
+        self._key = describe_row(inputs)
+        known = self._network.rows_at_once
+        if self._key in known:
+            return self._forward(inputs)
+        if isinstance(self._forward, PointForward):
+            self._forward.prove(inputs)  # its trials are not to be watched
+        state, known[self._key] = torch.get_rng_state(), self.first
         try:
-            batches = iterate_batches("rows", data, batch_size=PROBED, device=network.device, model=network.module)
-            inputs, targets = next(batches)
-            with _LargestOutput(len(targets)) as seen:
-                forward(inputs)
-        except Exception:  # what is wrong shows in the pass itself
-            return ROWS_ON_CPU
-    if not seen.bytes:
-        return ROWS_ON_CPU
-    rows = CACHE * len(targets) // seen.bytes
-    return min(max(1 << (rows.bit_length() - 1) if rows else 1, FEWEST), MOST)
+            with _LargestOutput(self.first) as seen:
+                outputs = self._forward(inputs)
+        except Exception as error:  # what does not bear to be watched; any other error is raised again
+            log(f"evaluation: {self.first} rows at a time ({describe_error(error)})")
+            torch.set_rng_state(state)
+            return self._forward(inputs)
+        if seen.bytes:
+            fitting = CACHE * self.first // seen.bytes
+            known[self._key] = min(max(1 << max(fitting.bit_length() - 1, 0), FEWEST), MOST)
+        return outputs
+
+    def _find(self) -> int:
+        return min(self._network.rows_at_once.get(self._key, self.first), self._most)
+
+
+def _sees_batch(network: Network) -> bool:
+    """Whether some norm may normalise over the batch in evaluation."""
+    norms = [part for part in network.module.modules() if isinstance(part, _BatchNorm)]
+    return any(norm.running_mean is None for norm in norms) or (bool(norms) and has_mode_rule(network.module))
 
 
 class _LargestOutput(TorchDispatchMode):
-    """Notes the bytes of the largest tensor whose length is a multiple of a number of rows."""
+    """Notes the bytes of the largest new tensor of which some axis is a multiple of a number of rows."""
 
     def __init__(self, rows: int) -> None:
         super().__init__()
@@ -68,7 +88,20 @@ class _LargestOutput(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         found = func(*args, **(kwargs or {}))
+        given = {_find_memory(part) for part in tree_leaves((args, kwargs))} - {None}
         for made in tree_leaves(found):
-            if isinstance(made, Tensor) and made.dim() and made.layout == torch.strided and not made.is_meta:
-                self.bytes = max(self.bytes, 0 if len(made) % self._rows else made.nbytes)
+            memory = _find_memory(made)
+            if (
+                memory is not None
+                and memory not in given
+                and any(side and side % self._rows == 0 for side in made.shape)
+            ):
+                self.bytes = max(self.bytes, made.nbytes)
         return found
+
+
+def _find_memory(value: Any) -> int | None:
+    """Where a tensor lies; None of what is none, and of layouts that have no such place."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        return None
+    return value.untyped_storage().data_ptr()

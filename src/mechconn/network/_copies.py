@@ -87,7 +87,7 @@ def list_own_parts(module: nn.Module) -> list[nn.Module]:
 
 def set_mode(module: nn.Module, training: bool) -> None:
     """Set the mode by the module's own rules, which may draw from the global generators."""
-    with isolate_rng(0, "mode") if _has_mode_rule(module) else contextlib.nullcontext():
+    with isolate_rng(0, "mode") if has_mode_rule(module) else contextlib.nullcontext():
         switch_mode(module, training)
 
 
@@ -119,7 +119,7 @@ def drop_computed_values(module: nn.Module) -> bool:
         ):  # it may be for files alone
             module.load_state_dict(module.state_dict())
         saved.restore()
-    if _has_mode_rule(module):
+    if has_mode_rule(module):
         with isolate_rng(0, "mode"), _SavedState(module) as saved:
             _change_mode_and_back(module)
         computes = saved.computed
@@ -145,10 +145,11 @@ def renew_memo(value: Any, function: Callable[..., Any]) -> Any:
 
 def has_mode_or_loading_rules(module: nn.Module) -> bool:
     """Whether some part has a rule of its own for a change of its mode or the loading of a state."""
-    return _has_mode_rule(module) or _has_loading_rule(module)
+    return has_mode_rule(module) or _has_loading_rule(module)
 
 
-def _has_mode_rule(module: nn.Module) -> bool:
+def has_mode_rule(module: nn.Module) -> bool:
+    """Whether some part has a rule of its own for a change of its mode."""
     return any(
         getattr(part.train, "__func__", None) is not nn.Module.train
         or getattr(part.eval, "__func__", None) is not nn.Module.eval

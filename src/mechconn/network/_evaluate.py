@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from mechconn.core import Data, iterate_batches, keep_generator_states
 from mechconn.losses import Loss
-from mechconn.network._cache_rows import choose_rows
-from mechconn.network._inference import Forward
+from mechconn.network._cache_rows import PassRows
+from mechconn.network._inference import Forward, PointForward
 from mechconn.network._metrics import Metric
 from mechconn.network._outcome_tally import OutcomeTally
 from mechconn.network._padding import heeds_mask
@@ -54,19 +54,28 @@ def compute_outcomes(
         TypeError: the network does not take the inputs as they were read.
     """
     tally = OutcomeTally(name, loss, metrics or {}, keep_probabilities)
-    rows = choose_rows(network, data, forward)
     with keep_generator_states(data):
-        for inputs, target in iterate_batches(
-            name,
-            data,
-            batch_size=rows,
-            device=network.device,
-            model=network.module,
-            trim=heeds_mask(network, forward),
-            at_end=True,
-        ):
-            tally.add(forward(inputs), target)
+        for outputs, target in iterate_outputs(forward, network, data, name):
+            tally.add(outputs, target)
     return tally.all()
+
+
+def iterate_outputs(forward: Forward, network: Network, data: Data, name: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs and targets of one pass, batch by batch; a fast network is proved anew on the first rows."""
+    if isinstance(forward, PointForward):
+        forward.begin_pass()
+    rows = PassRows(network, data, forward)
+    for inputs, target in iterate_batches(
+        name,
+        data,
+        batch_size=rows.first,
+        device=network.device,
+        model=network.module,
+        trim=heeds_mask(network, forward),
+        at_end=True,
+        further=rows.further,
+    ):
+        yield rows.run(inputs), target
 
 
 def compute_mean_with_interval(

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mechconn.network._precision import make_small_maps_contiguous
+
 OPERATIONS: Any = torch.ops
 REORDER: Any = torch._C._nn  # pyright: ignore[reportAttributeAccessIssue]
 """Untyped: these are the operations that torch's own compiler packs weights with."""
@@ -45,13 +47,26 @@ HINT = 64
 """Rows that the layout is chosen for; 8 and 500 gave the same times."""
 
 
+def is_torchs_own(layer: nn.Module) -> bool:
+    """Whether a layer computes as its class in torch does: no hooks of the user's, no forward pass of its own.
+
+    The weights are then parameters under the names that the class gives them, and nothing else.
+    """
+    held = vars(layer)
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    hooks = [hook for kind in kinds for hook in held[kind].values() if hook is not make_small_maps_contiguous]
+    replaced = {"forward", "_conv_forward", "__call__", "_call_impl"} & held.keys()
+    own = type(layer).__module__.startswith("torch.nn.modules.")
+    return own and not hooks and not replaced and not layer._modules and layer._parameters.keys() == {"weight", "bias"}
+
+
 def can_be_packed(layer: nn.Module, reduced: bool) -> bool:
     """Whether a layer is one of torch's own whose packed weight is faster.
 
     Convolutions in bfloat16 are not: contiguous small maps take kernels that skip the padding, which packed weights
     do not have.
     """
-    if "forward" in vars(layer) or "_conv_forward" in vars(layer):  # another forward pass than the class's
+    if not is_torchs_own(layer):
         return False
     if type(layer) is nn.Conv2d:
         return not reduced and layer.padding_mode == "zeros" and not isinstance(layer.padding, str)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mechconn.core import TOKEN_IDS, TOKEN_MASK, Inputs, isolate_rng, log_warnings
+from mechconn.network._inference import PointForward
 from mechconn.network._params import Network
 
 
@@ -19,13 +20,16 @@ def heeds_mask(network: Network, forward: Callable[[Inputs], Tensor]) -> Callabl
 
     Args:
         network: remembers the answer.
-        forward: its outputs in evaluation mode.
+        forward: its outputs in evaluation mode; what `Inference.at` gives is tried on a copy.
     """
 
     def ask(inputs: Inputs) -> bool:
         if network.heeds_mask is None:
-            network.heeds_mask = _try(network, forward, inputs)
-            network.restored_module()  # some change for good at short texts (BigBird's attention)
+            if isinstance(forward, PointForward):  # some change for good at short texts (BigBird's attention)
+                network.heeds_mask = _try(network, forward.run_copy, inputs)
+            else:
+                network.heeds_mask = _try(network, forward, inputs)
+                network.restored_module()
         return bool(network.heeds_mask)
 
     return ask

@@ -154,9 +154,9 @@ class Network:
     Every point is evaluated as by a fresh module into which it was loaded: what the module keeps of values that it
     computed at one point does not reach the next. `module` is this object's own: its mode may be set and hooks may be
     put on it freely; any other change is undone at the next point. `heeds_mask` tells whether padding behind a text
-    changes nothing, `rows_at_once` how many rows fit the processor's cache, `trains_channels_last` whether training
-    mode gives the same outputs in that layout; None until it was tried. `floating` is the type of the parameters where
-    they have one, `mode_computes` whether changing the mode computes with weights.
+    changes nothing (None until it was tried), `rows_at_once` how many rows of a shape fit the processor's cache,
+    `trains_channels_last` whether training mode gives images of a size the same outputs in that layout. `floating` is
+    the type of the parameters where they have one, `mode_computes` whether changing the mode computes with weights.
     """
 
     def __init__(self, model: nn.Module, compute: Compute | None = None) -> None:
@@ -175,10 +175,10 @@ class Network:
         self.reduced = None if self.floating in HALF else reduced
         self._casts: dict[frozenset[torch.dtype], bool] = {}
         self.heeds_mask: bool | None = None
-        self.rows_at_once: int | None = None
+        self.rows_at_once: dict[object, int] = {}
         self.channels_last = self.reduced is not None
-        self.trains_channels_last: bool | None = None
-        self._tried_layout = False
+        self.trains_channels_last: dict[torch.Size, bool] = {}
+        self._layouts: dict[torch.Size, bool] = {}
         self.steps = StepKernels(self.module, self.device, self.floating, self.reduced)
         if self.reduced is not None and prefers_contiguous_small_maps(self.device):
             for layer in self.module.modules():
@@ -290,30 +290,37 @@ class Network:
             return False
         return True
 
+    def keeps_layout(self, inputs: Inputs) -> bool:
+        """Whether images of this size did not have to be computed without channels last."""
+        return not isinstance(inputs, Tensor) or self._layouts.get(inputs.shape[1:], True)
+
     def _outputs(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool) -> Tensor:
-        images = isinstance(inputs, Tensor) and inputs.dim() == 4
-        if self._tried_layout or not (self.channels_last and images):
-            return self._call(params, buffers, inputs, training)
-        self._tried_layout = True
+        shape = inputs.shape[1:] if isinstance(inputs, Tensor) and inputs.dim() == 4 else None
+        known = None if shape is None else self._layouts.get(shape)
+        if shape is None or known is not None or not self.channels_last:
+            return self._call(params, buffers, inputs, training, self.channels_last and known is not False)
         held, state = {name: buffer.clone() for name, buffer in buffers.items()}, torch.get_rng_state()
         try:
-            return self._call(params, buffers, inputs, training)
+            outputs = self._call(params, buffers, inputs, training, True)
         except RuntimeError:  # a view that channels last do not allow
-            self.channels_last = False
+            self._layouts[shape] = False
+        else:
+            self._layouts[shape] = True
+            return outputs
         with torch.no_grad():
             for name, buffer in buffers.items():
                 buffer.copy_(held[name])
         torch.set_rng_state(state)
-        return self._call(params, buffers, inputs, training)
+        return self._call(params, buffers, inputs, training, False)
 
-    def _call(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool) -> Tensor:
+    def _call(self, params: Params, buffers: Buffers, inputs: Inputs, training: bool, last: bool) -> Tensor:
         if self.mode_computes:  # and may write into weights
             params = {name: tensor.clone() for name, tensor in params.items()}
-        if self.reduced is not None and not self.channels_last:
+        if self.reduced is not None and not last:
             params = {name: tensor.contiguous() for name, tensor in params.items()}
         tensors = {slot: params[name] for slot, name in self.parameter_slots.items()}
         tensors |= {slot: buffers[name] for slot, name in self._buffer_slots.items()}
-        if self.channels_last and isinstance(inputs, Tensor) and inputs.dim() == 4:
+        if last and isinstance(inputs, Tensor) and inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         args, kwargs = make_call_arguments(inputs)
         with (
