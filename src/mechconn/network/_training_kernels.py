@@ -91,7 +91,7 @@ def _differentiate(
 
     The gradients are taken outside the block, as in a training step.
     """
-    own = {name: tensor.detach().clone().requires_grad_(tensor.is_floating_point()) for name, tensor in params.items()}
+    own = {name: tensor.detach().requires_grad_(tensor.is_floating_point()) for name, tensor in params.items()}
     held = {name: buffer.clone() for name, buffer in buffers.items()}
     with isolate_rng(0, "kernels"):
         with kernels:
