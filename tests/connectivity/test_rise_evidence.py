@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mechconn.connectivity._rise_evidence import RiseEvidence, RowsSeen
+from mechconn.connectivity._rise_evidence import RiseEvidence, RisesSeen
 from mechconn.connectivity._row_reader import list_looks
 from mechconn.connectivity._settling import list_levels
 from mechconn.stats import bound_paired_difference, choose_designs, make_cluster_bounds, total_clusters
@@ -23,8 +23,8 @@ TOLERANCE = 0.05
 
 def seen(
     from_a: np.ndarray, from_b: np.ndarray, *, whole: bool = False, share: float = 0.5, counts: bool = True
-) -> RowsSeen:
-    return RowsSeen(from_a, from_b, whole=whole, share=share, clusters=None, counts=counts)
+) -> RisesSeen:
+    return RisesSeen(from_a, from_b, complete=whole, share=share, clusters=None, counts=counts)
 
 
 def bet_row_by_row(x: np.ndarray, tolerance: float, tail: float, designs: tuple[int, ...]) -> int | None:
@@ -83,7 +83,7 @@ def test_clusters_get_their_share_of_the_level_at_each_look() -> None:
     found = RiseEvidence(0.5, 2, TOLERANCE, 1.0, ())
     lows, highs = [], []
     for rows, share in ((100, 0.1), (300, 0.5)):
-        found.see(RowsSeen(x[:rows], x[:rows], rows == 300, share, numbers[:rows], counts=True))
+        found.see(RisesSeen(x[:rows], x[:rows], rows == 300, share, numbers[:rows], counts=True))
         bounds = make_cluster_bounds(total_clusters(torch.from_numpy(x[:rows]), numbers[:rows]), (-1.0, 1.0))
         lows.append(bounds.lower.value(share * 0.0125))
         highs.append(-bounds.upper.value(share * 0.025))

@@ -136,7 +136,7 @@ def test_what_cannot_be_read_in_parts() -> None:
     with pytest.raises(ValueError, match=r"the loader of split 'cue' shuffles.*pass its dataset"):
         RowReader(Evaluator(nn.Identity(), mc.Suite({"cue": shuffled}), loss=own))
     clustered = Evaluator(nn.Identity(), mc.Suite({"cue": Batches(50)}), loss=own, cluster=list(range(ROWS)))
-    with pytest.raises(ValueError, match="cluster= reads whole clusters by index, and split 'cue' is a Batches"):
+    with pytest.raises(ValueError, match="cluster= takes whole clusters by index, and split 'cue' is a Batches"):
         RowReader(clustered)
     remedy = RowReader(Evaluator(nn.Identity(), mc.Suite({"cue": shuffled.dataset}), loss=own))  # the advice
     assert remedy.totals == {"cue": ROWS}
