@@ -59,7 +59,7 @@ def same(a: object, b: object) -> bool:
 @pytest.mark.parametrize("name", CASES)
 def test_joined_parts_are_the_whole(name: str) -> None:
     whole = outcomes(*CASES[name])
-    parts = [outcomes(*CASES[name], rows) for rows in (slice(0, 3), slice(3, 11), slice(11, None))]
+    parts = [outcomes(*CASES[name], rows=rows) for rows in (slice(0, 3), slice(3, 11), slice(11, None))]
     joined = join_outcomes(parts)
     for field in ("loss", "targets", "counted", "probabilities", "row_shape"):
         assert same(getattr(joined, field), getattr(whole, field)), field
@@ -96,7 +96,7 @@ def test_rows_without_a_prediction_keep_their_number() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_first_rows(name: str) -> None:
-    first, part = take_first_outcomes(outcomes(*CASES[name]), 4), outcomes(*CASES[name], slice(0, 4))
+    first, part = take_first_outcomes(outcomes(*CASES[name]), 4), outcomes(*CASES[name], rows=slice(0, 4))
     assert torch.equal(first.loss, part.loss) and torch.equal(first.targets, part.targets)
     if first.answers is not None and part.answers is not None:
         assert torch.equal(first.answers.right, part.answers.right)
