@@ -64,9 +64,9 @@ def count_rows(kind: type[nn.Module], call: Callable[[], Any]) -> tuple[Any, flo
 
 
 def list_verdicts(found: mc.Audit) -> dict[str, str]:
-    """Every verdict by name: on effects, on mechanisms, and on every split of every line in accuracy."""
+    """Every verdict by name: on interventions, on mechanisms, and on every split of every line in accuracy."""
     sides = {"A": found.comparison.a, "B": found.comparison.b}
-    verdicts = {f"{side} {name}": effect.verdict for side, own in sides.items() for name, effect in own.items()}
+    verdicts = {f"{side} {name}": own[name].verdict for side, own in sides.items() for name in own.interventions}
     verdicts["mechanisms"] = found.verdict
     for which, path in found.paths.items():
         verdicts |= {f"{which} {s}": path.connection(s, TOLERANCE, "accuracy").verdict for s in path.loss}
