@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import mechconn as mc
 from image_files import pixels, write_class_folder
 from mechconn.cli import main
-from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_files import prepare_audit
+from mechconn.cli._reading_config import ReadingConfig
 from mechconn.core import read_config
 from mechconn.datasets import ImageSet, Normalised
 
@@ -59,7 +59,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_splits_are_made_from_the_reference(folder: Path) -> None:
-    config = read_config(folder / "audit.toml", AuditConfig)
+    config = read_config(folder / "audit.toml", ReadingConfig)
     job = prepare_audit((folder / "a.safetensors", folder / "b.safetensors"), None, config, folder, seed=3)
     assert list(job.suite) == ["cue", "turned", "brighter", "darker"]
     assert job.suite.interventions == ("turned", "brighter", "darker")

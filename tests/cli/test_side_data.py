@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 import mechconn as mc
 from image_files import pixels, png, write_class_folder
 from mechconn.cli import main
-from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._audit_files import AuditJob, prepare_audit
+from mechconn.cli._reading_config import ReadingConfig
 from mechconn.cli._schemas import make_schema
 from mechconn.core import list_kinds, read_config
 from mechconn.interventions import Intervention
@@ -64,7 +64,7 @@ def make_mask(row: int) -> np.ndarray:
 
 def prepare(folder: Path, toml: str) -> AuditJob:
     (folder / "audit.toml").write_text(toml, encoding="utf-8")
-    config = read_config(folder / "audit.toml", AuditConfig)
+    config = read_config(folder / "audit.toml", ReadingConfig)
     factory = "rows" if "side_models:rows" in toml else "build"
     files = (folder / f"a_{factory}.safetensors", folder / f"b_{factory}.safetensors")
     return prepare_audit(files, None, config, folder, seed=3)
