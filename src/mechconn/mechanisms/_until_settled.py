@@ -24,8 +24,8 @@ independent draws of the effect. Splits of other lengths are bounded each by its
 level both sides' smaller one is taken (`ReadSoFar.join`), which adds up to one again.
 
 Betting was chosen by rows needed. On 10,000 rows within which effects are differences, margin 0.05, with predictions
-that change on 2, 10 and 30 % of the rows and an effect of zero it takes 193, 598 and 1,696 rows (means), alpha spending
-over exact bounds at looks that double 285, 726 and 1,922; `benchmarks/rows_to_settle.py`.
+that change on 2, 10 and 30 % of the rows and an effect of zero it takes 286, 862 and 2,091 rows (means of ten draws),
+alpha spending over exact bounds at looks that double 307, 973 and 2,662; `benchmarks/rows_to_settle.py`.
 
 **Other intervals** of the result hold whenever reading stops as well: they are those of the rows of one look with that
 look's share of the level. The level of the loss has no such interval, and it has none. Estimates at stopping are
