@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
-import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def page_of(found: mc.MechanismMap, folder: Path) -> str:
 def downloads(page: str) -> dict[str, list[dict[str, str]]]:
     """Name -> rows of every file that a page holds."""
     links = [attrs for tag, attrs in Page(page).tags if tag == "a" and "download" in attrs]
-    texts = {str(link["download"]): str(link["href"]).partition(",")[2] for link in links}
-    return {name: list(csv.DictReader(io.StringIO(urllib.parse.unquote(text)))) for name, text in texts.items()}
+    texts = {str(link["download"]): base64.b64decode(str(link["href"]).partition(",")[2]).decode() for link in links}
+    return {name: list(csv.DictReader(io.StringIO(text))) for name, text in texts.items() if name.endswith(".csv")}
 
 
 def test_a_page_of_many_models_holds_the_pairs_as_a_file(many: mc.MechanismMap, tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_what_it_is_not_is_said(page: Page):
 
 def test_every_picture_says_what_it_shows(page: Page):
     pictures = [attrs for tag, attrs in page.tags if tag == "img"]
-    assert len(pictures) == 8 and all("Test images, " in str(attrs["alt"]) for attrs in pictures)
+    assert len(pictures) == 8 and all("Samples of " in str(attrs["alt"]) for attrs in pictures)
     labels = [str(attrs["aria-label"]) for tag, attrs in page.tags if tag == "svg"]
     assert len(labels) == 5
     assert "CBFT NC 75 %, C 74 %" in labels[0]

@@ -28,7 +28,7 @@ def test_a_profile_draws_every_measure() -> None:
     assert isinstance(figure, Figure)
     assert [axes.get_ylabel() for axes in figure.axes] == ["accuracy (%)", "loss", "margin"]
     curves = {line.get_label(): np.asarray(line.get_ydata()).tolist() for line in figure.axes[1].lines}
-    assert curves == {"C": [1.0, 2.0, 1.5], "hue": [0.0, 0.5, 1.0]}
+    assert curves == {"cue": [1.0, 2.0, 1.5], "hue": [0.0, 0.5, 1.0]}
     assert np.asarray(figure.axes[0].lines[0].get_ydata()).tolist() == [50.0, 25.0, 100.0]
     assert figure.axes[0].get_xlabel() == "t, from A (0) to B (1)"
 
@@ -39,9 +39,9 @@ def test_a_task_without_accuracy_has_no_panel_of_it() -> None:
 
 @pytest.mark.parametrize("value", [NAN, math.inf])
 def test_what_is_not_finite_is_a_gap_and_is_named(value: float) -> None:
-    axes: Any = profile((1.0, value, 1.5)).plot().axes[1]
-    assert math.isnan(axes.lines[0].get_ydata()[1])
-    assert f"C: {value} at t = 0.5" in [text.get_text() for text in axes.get_legend().get_texts()]
+    figure: Any = profile((1.0, value, 1.5)).plot()
+    assert math.isnan(figure.axes[1].lines[0].get_ydata()[1])
+    assert f"cue: {value} at t = 0.5" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_blocks_draw_their_barriers() -> None:
@@ -51,7 +51,7 @@ def test_blocks_draw_their_barriers() -> None:
     assert [text.get_text() for text in axes.get_xticklabels()] == ["stem", "head"]
     assert axes.get_xlabel() == "block that moves, the rest at B"
     heights = {c.get_label(): np.asarray(c.lines[0].get_ydata()).tolist() for c in axes.containers}
-    assert heights == {"C": [0.75], "hue": [0.0, 0.0]}  # no mark where there is no barrier
+    assert heights == {"cue": [0.75], "hue": [0.0, 0.0]}  # no mark where there is no barrier
     with pytest.raises(ValueError, match="on must be one of 'loss', 'accuracy', got 'los'"):
         result.plot("los")
 
@@ -68,7 +68,7 @@ def plane(**changes: object) -> mc.Plane:
 def test_a_plane_draws_a_panel_a_split_with_the_models_marked() -> None:
     figure: Any = plane().plot()
     cue, hue = figure.axes[:2]
-    assert [axes.get_title() for axes in (cue, hue)] == ["C", "hue"]
+    assert [axes.get_title() for axes in (cue, hue)] == ["cue", "hue"]
     mesh = cue.collections[0].get_array()
     assert np.ma.getmaskarray(mesh).tolist() == [[False, False], [True, False]]
     assert mesh.compressed().tolist() == [1.0, 2.0, 4.0]

@@ -51,14 +51,14 @@ def test_every_representation_ends_with_it(tmp_path: Path) -> None:
     plain = found._repr_html_()
     kind = define_bars()
     html = found._repr_html_()
-    assert kind.title not in plain and html.count(kind.title) == 1
+    assert kind.title not in plain and html.count(f">{kind.title}<") == 1
     assert html.count("<svg") == plain.count("<svg") + 1
     assert "2 bars &lt;tall &amp; short&gt;" in html, "the text for those who do not see it, escaped"
     mc.save_report(found, tmp_path / "live.html")
     found.save(tmp_path / "found.json")
     mc.save_report(tmp_path / "found.json", tmp_path / "read.html")
     pages = [(tmp_path / name).read_text(encoding="utf-8") for name in ("live.html", "read.html")]
-    assert pages[0] == pages[1] and pages[0].count(kind.title) == 1
+    assert pages[0] == pages[1] and pages[0].count(f">{kind.title}</h2>") == 1
 
 
 def test_it_is_of_its_kind_of_result_alone() -> None:
@@ -71,7 +71,7 @@ def test_it_is_of_its_kind_of_result_alone() -> None:
 def test_defined_again_it_takes_the_place_of_the_first(registered: dict[str, type[ResultFigure]]) -> None:
     first, second = define_bars(), define_bars()
     assert first is not second and registered[f"{__name__}:{second.__qualname__}"] is second
-    assert measure("cue", "rand_cue")._repr_html_().count(second.title) == 1
+    assert measure("cue", "rand_cue")._repr_html_().count(f">{second.title}<") == 1
 
 
 def test_a_figure_that_names_no_kind_is_refused(registered: dict[str, type[ResultFigure]]) -> None:

@@ -33,7 +33,7 @@ from mechconn.core import (
     check_choice,
     collect_errors,
 )
-from mechconn.datasets import ClusterLabels, Suite, make_strips
+from mechconn.datasets import ClusterLabels, Suite
 from mechconn.losses import Loss, read_loss
 from mechconn.mechanisms import Audit, GroupTask, ProbeTask, RelearningTask, audit, check_layers
 from mechconn.models import check_weights_there
@@ -253,7 +253,6 @@ def run_audit(
         found,
         notes=(*job.notes, *found.notes),
         settings={**found.settings, **own},
-        pictures=make_strips(job.suite),
     )
 
 

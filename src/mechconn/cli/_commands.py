@@ -87,6 +87,7 @@ def audit(
     from mechconn.cli._audit_files import prepare_audit, run_audit
     from mechconn.cli._reading_config import ReadingConfig, choose_until
     from mechconn.core import Compute, check_precision, collect_errors, read_config
+    from mechconn.plotting import Examples
     from mechconn.report import save_report
 
     config, place, _, kind = collect_errors(
@@ -102,7 +103,8 @@ def audit(
     with show_progress_bars() as (report, _):
         found = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
     save_report(found, output)
-    sys.stdout.write(replace(found, pictures={}).to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
+    said = replace(found, examples=Examples()).to_json() if as_json else f"{found}\n\nReport: {output}"
+    sys.stdout.write(f"{said}\n")
 
 
 @app.command()

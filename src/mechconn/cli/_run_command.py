@@ -135,8 +135,7 @@ def show_run(record: RunRecord, store: Path) -> None:
 
 def _make_table(title: str, kind: str, values: ValueTable, scale: float, digits: int) -> Table:
     """A line for each place and model or path; each says of how many seeds it is the mean, where they differ."""
-    from mechconn.core import abbreviate_split
-    from mechconn.paper import sort_splits
+    from mechconn.paper import abbreviate_split, sort_splits
 
     lines = [(place, name, found) for place, named in values.items() for name, found in named.items()]
     splits = sort_splits(split for *_, found in lines for split in found)

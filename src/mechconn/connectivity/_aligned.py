@@ -28,7 +28,6 @@ from mechconn.core import (
     Compute,
     PerSampleLoss,
     Progress,
-    abbreviate_split,
     check_choice,
     resolve_compute,
 )
@@ -121,7 +120,7 @@ class AlignedProfiles(Result, Mapping[str, Profile], kind="aligned_profiles"):
         rows = [
             (which, *(make_barrier_cell(profile, split, form) for split in splits)) for which, profile in self.items()
         ]
-        table = Table(("line", *map(abbreviate_split, splits)), tuple(rows))
+        table = Table(("line", *splits), tuple(rows))
         figure = Drawing(self.plot, "Barriers in loss on every line and split. The table below holds the numbers.")
         return [
             Section("Barriers before and after alignment", figures=(figure,), tables=(table,)),

@@ -16,7 +16,7 @@ from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
 from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._profile import Profile, make_table, write_table
 from mechconn.connectivity._profile_page import make_barrier_cell, mark_barrier
-from mechconn.core import Compute, PerSampleLoss, Progress, abbreviate_split, check_choice, check_count
+from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_count
 from mechconn.datasets import Suite
 from mechconn.losses import NATS, cross_entropy
 from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, find_joined, resolve_norm
@@ -114,7 +114,7 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
             (block, *(make_barrier_cell(profile, split, form) for split in splits))
             for block, profile in self.profiles.items()
         ]
-        return Table(("block that moves", *map(abbreviate_split, splits)), tuple(rows))
+        return Table(("block that moves", *splits), tuple(rows))
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""

@@ -19,7 +19,6 @@ from mechconn.core import (
     Params,
     PerSampleLoss,
     Progress,
-    abbreviate_split,
     check_choice,
     check_count,
     check_non_negative,
@@ -121,7 +120,7 @@ class Plane(Result, kind="plane"):
             )
             for name, point in self.models.items()
         ]
-        columns = ("model", "x", "y", *map(abbreviate_split, self.loss))
+        columns = ("model", "x", "y", *self.loss)
         table = Table(columns, tuple(rows), note="Loss, and accuracy below it where the task is a classification.")
         figure = Drawing(self.plot, "Loss over the plane through three models, a panel for each split.")
         return [Section("The plane through three models", figures=(figure,), tables=(table,))]

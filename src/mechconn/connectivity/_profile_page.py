@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from mechconn.connectivity._path_verdict import MARGIN
 from mechconn.connectivity._saved_ends import ShiftedEnd, describe_shifted_end
-from mechconn.core import abbreviate_split
 from mechconn.losses import NATS
 from mechconn.plotting import LABELS, Cell, Drawing, Mark, Section, Table, draw_curves, format_interval
 
@@ -37,7 +36,7 @@ def make_path_section(profile: Profile, title: str, verdict: PathVerdict, symmet
         place = gap = ""
         if is_finite(profile, split, "loss"):
             place, gap = f"{profile.barrier(split).t:.2g}", f"{profile.endpoint_minus_minimum(split):{form}}"
-        rows.append((abbreviate_split(split), make_barrier_cell(profile, split, form), place, gap, connection))
+        rows.append((split, make_barrier_cell(profile, split, form), place, gap, connection))
     graded = Cell(
         "ends less minimum",
         title="mean loss of the ends less the lowest on the path: reported only; not part of the verdict",
@@ -123,8 +122,7 @@ def draw_profile(profile: Profile, measures: Sequence[str], ax: Axes | None, mar
 def describe_path(profile: Profile, margin: float = MARGIN) -> str:
     """What the figure shows, for those who do not see it."""
     ends = "; ".join(
-        f"{abbreviate_split(split)} {_describe_ends(profile, split)}, {_describe_rise(profile, split)}"
-        for split in profile.loss
+        f"{split} {_describe_ends(profile, split)}, {_describe_rise(profile, split)}" for split in profile.loss
     )
     what = "Accuracy and loss" if profile.accuracy else "Loss"
     kind = "straight path" if profile.settings.get("path") == "linear" else "path"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from mechconn.connectivity._profile_page import describe_norm, describe_shifts
 from mechconn.connectivity._saved_ends import join_words
-from mechconn.core import abbreviate_split
 from mechconn.plotting import (
     Cell,
     Drawing,
@@ -52,7 +51,7 @@ def make_settled_section(found: SettledPath, title: str, symmetry: str = "") -> 
         place = f"{barrier.t:.2g}" if points else ""
         inner = len(found.ts) - 2
         rows.append(
-            (abbreviate_split(split), height, place, f"{len(points)} of {inner}", _show_rows(found, split),
+            (split, height, place, f"{len(points)} of {inner}", _show_rows(found, split),
              found.verdicts[split])
         )  # fmt: skip
     columns = (

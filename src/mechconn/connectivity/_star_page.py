@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mechconn.core import abbreviate_split
 from mechconn.plotting import (
     Cell,
     Drawing,
@@ -72,7 +71,7 @@ def _describe_excess(found: StarBarriers, split: str) -> str:
 
 
 def _join(splits: Sequence[str]) -> str:
-    return ", ".join(map(abbreviate_split, splits))
+    return ", ".join(splits)
 
 
 def write_star_findings(found: StarBarriers) -> Iterator[str]:
@@ -110,7 +109,7 @@ def _describe_own(found: StarBarriers) -> Iterator[str]:
     """Splits on which the star's own loss exceeds the runs' by more than the tolerance: there it is no solution."""
     worse = [s for s in found.splits if not found.compare(s).excess.value <= found.tolerance]
     if worse:
-        said = "; ".join(f"on {abbreviate_split(split)} it {_describe_excess(found, split)}" for split in worse)
+        said = "; ".join(f"on {split} it {_describe_excess(found, split)}" for split in worse)
         yield (
             f"The star's own {_name_measure(found)}: {said}. There it is no solution as the runs are, and a low "
             "barrier says nothing, since it is measured from the chord between both ends."
@@ -143,7 +142,7 @@ def list_star_rows(found: StarBarriers) -> list[dict[str, Any]]:
 
 def make_star_sections(found: StarBarriers) -> Iterator[Section]:
     """Barriers by split, then the curves, then the star itself."""
-    said = "; ".join(f"{abbreviate_split(split)}: {verdict}" for split, verdict in found.verdicts.items())
+    said = "; ".join(f"{split}: {verdict}" for split, verdict in found.verdicts.items())
     yield Section(
         "Barriers by split",
         text=f"Mean barriers ({found.unit}) along straight lines, each after units were matched. {CONDITIONAL}",
@@ -183,7 +182,7 @@ def make_star_table(found: StarBarriers) -> Table:
         compared = found.compare(split)
         rows.append(
             (
-                abbreviate_split(split),
+                split,
                 Cell(compared.verdict, describe_judged(compared), STYLES[compared.verdict]),
                 *(_make_mean_cell(found.mean(split, group)) for group in found.groups),
                 _make_difference_cell(compared.barrier),
@@ -212,7 +211,7 @@ def make_evidence_table(found: StarBarriers) -> Table:
         star, runs = (fmean(found.highest(split, group).values()) for group in ("held-out", "pair"))
         rows.append(
             (
-                abbreviate_split(split),
+                split,
                 f"{compared.runs_nearer} of {len(found.runs)}",
                 f"{star:{FORM}}",
                 f"{runs:{FORM}}",
@@ -261,7 +260,7 @@ def _make_own_table(found: StarBarriers) -> Table:
             cells = [shown, _make_range_cell(accuracies, 100.0, ".1f"), *cells]
         else:
             cells = ["", "", *cells]
-        rows.append((abbreviate_split(split), *cells))
+        rows.append((split, *cells))
     columns = ("split", "accuracy of the star", "of the runs", "loss of the star", "of the runs")
     return Table(columns, tuple(rows))
 
@@ -278,7 +277,7 @@ def draw_star_barriers(found: StarBarriers, ax: Axes | None = None) -> Figure:
     series = {
         GROUP_NAMES[group]: [mark_barrier(found.mean(split, group)) for split in splits] for group in found.groups
     }
-    names = [abbreviate_split(split) for split in splits]
+    names = [split for split in splits]
     return draw_marks(names, series, f"mean barrier ({found.unit})", "split", ax)
 
 
@@ -297,7 +296,7 @@ def draw_star_curves(found: StarBarriers) -> Figure:
         for number, group in enumerate(found.groups):
             colour = choose_line_style(GROUP_NAMES[group], number)["color"]  # that of the marks by split
             _draw_rises(axes, found, split, group, colour)
-        axes.set_title(abbreviate_split(split), fontsize=10, loc="left")
+        axes.set_title(split, fontsize=10, loc="left")
         axes.set_xlabel("t")
         axes.set_ylabel(f"rise ({found.unit})")
         strip_axes(axes)

@@ -58,7 +58,6 @@ from mechconn.core._cue_splits import NO_CUE as NO_CUE
 from mechconn.core._cue_splits import RAND_CUE as RAND_CUE
 from mechconn.core._cue_splits import RAND_IMAGE as RAND_IMAGE
 from mechconn.core._cue_splits import SPLITS as SPLITS
-from mechconn.core._cue_splits import abbreviate_split as abbreviate_split
 from mechconn.core._data_repr import ShortRepr as ShortRepr
 from mechconn.core._data_repr import describe_classes as describe_classes
 from mechconn.core._data_repr import describe_origin as describe_origin

@@ -11,8 +11,3 @@ SPLITS = {
     RAND_IMAGE: ("RI", "random image under the label's cue"),
 }
 """The four splits of a cue task: short name and meaning."""
-
-
-def abbreviate_split(split: str) -> str:
-    """NC, C, RC or RI; any other split keeps its name."""
-    return SPLITS[split][0] if split in SPLITS else split

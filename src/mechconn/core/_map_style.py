@@ -58,6 +58,10 @@ class MapStyle:
         """Inputs of the rows `index`."""
         return self._read(index)[0]
 
+    def targets(self, index: Tensor) -> Tensor:
+        """Targets of the rows `index`, without reading those of others."""
+        return self._read(index)[1]
+
     def seen_by(self, taken: ForwardSignature | None) -> MapStyle:
         """The same samples, read by a forward pass's signature."""
         return self if taken is None else replace(self, taken=taken)

@@ -68,6 +68,7 @@ from mechconn.datasets._selection import Selection as Selection
 from mechconn.datasets._selection import compare_selection as compare_selection
 from mechconn.datasets._selection import find_selection as find_selection
 from mechconn.datasets._selection import select_observed_rows as select_observed_rows
+from mechconn.datasets._show_examples import show_examples as show_examples
 from mechconn.datasets._splits import FILE_SUFFIXES as FILE_SUFFIXES
 from mechconn.datasets._splits import find_labels as find_labels
 from mechconn.datasets._splits import load_splits as load_splits

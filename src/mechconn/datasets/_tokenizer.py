@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -122,6 +123,10 @@ class TextTokenizer:
 
     def _encode_plain(self, text: str) -> list[int]:
         return list(self.own(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, the tokens of the format among them."""
+        return str(self.own.decode(list(ids)))
 
     def cut_texts(self, first: list[str], second: list[str] | None, max_length: int) -> list[list[str]]:
         """The strings of one or two columns as far as `max_length` tokens of each row show them.

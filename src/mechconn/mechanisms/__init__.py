@@ -37,6 +37,7 @@ from mechconn.mechanisms._groups import split_by_group as split_by_group
 from mechconn.mechanisms._invariance_page import choose_effect_scale as choose_effect_scale
 from mechconn.mechanisms._invariance_page import draw_effects as draw_effects
 from mechconn.mechanisms._invariance_page import make_effect_cell as make_effect_cell
+from mechconn.mechanisms._invariance_page import make_level_section as make_level_section
 from mechconn.mechanisms._invariance_page import name_split as name_split
 from mechconn.mechanisms._judge import ALPHA as ALPHA
 from mechconn.mechanisms._judge import Judgement as Judgement
@@ -63,6 +64,8 @@ from mechconn.mechanisms._measure import make_invariance as make_invariance
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
 from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
+from mechconn.mechanisms._mechanism_cards import describe_effect as describe_effect
+from mechconn.mechanisms._mechanism_cards import make_reliance_card as make_reliance_card
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._neighbours import Neighbours as Neighbours
@@ -83,6 +86,7 @@ from mechconn.mechanisms._relearned import Relearned as Relearned
 from mechconn.mechanisms._relearned import RelearningCurve as RelearningCurve
 from mechconn.mechanisms._relearned import RelearningRun as RelearningRun
 from mechconn.mechanisms._relearned import join_relearned as join_relearned
+from mechconn.mechanisms._relearned_cards import make_relearned_card as make_relearned_card
 from mechconn.mechanisms._relearned_page import list_relearning_sections as list_relearning_sections
 from mechconn.mechanisms._relearned_sentences import describe_relearned as describe_relearned
 from mechconn.mechanisms._relearned_sentences import describe_state as describe_state

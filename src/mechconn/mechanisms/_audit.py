@@ -27,7 +27,6 @@ from mechconn.core import (
     Compute,
     Environment,
     PerSampleLoss,
-    Picture,
     Progress,
     check_choice,
     check_is,
@@ -38,9 +37,10 @@ from mechconn.core import (
     resolve_compute,
     to_plain,
 )
-from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters
+from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters, show_examples
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._amounts import choose_shift_margin
+from mechconn.mechanisms._audit_cards import list_audit_cards
 from mechconn.mechanisms._audit_groups import describe_group_task, measure_audit_groups
 from mechconn.mechanisms._audit_migration import migrate_audit
 from mechconn.mechanisms._audit_page import make_audit_sections
@@ -79,7 +79,7 @@ from mechconn.network import (
     share_ignored,
     unwrap_module,
 )
-from mechconn.plotting import Header, Result, Section
+from mechconn.plotting import Card, Examples, Header, Result, Section
 from mechconn.symmetry import Symmetry
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class Audit(Result, kind="audit"):
         settings: everything needed to repeat it.
         seconds: wall-clock time.
         environment: versions and hardware.
-        pictures: split -> its first samples side by side, where they are images and were asked for.
+        examples: the first samples of every split, for its page.
         relearned: name of a network -> whether the mechanism is gone from it or hidden; empty where not asked for.
         probes: name of a network -> what its features hold; empty where not asked for.
         groups: name of a network -> how often it is right in each group of rows; empty where not asked for.
@@ -126,7 +126,7 @@ class Audit(Result, kind="audit"):
     settings: Mapping[str, Any]
     seconds: float
     environment: Environment
-    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    examples: Examples = field(default_factory=Examples)
     relearned: Mapping[str, Relearned] = field(default_factory=dict)
     probes: Mapping[str, Probe] = field(default_factory=dict)
     groups: Mapping[str, GroupAccuracies] = field(default_factory=dict)
@@ -171,6 +171,10 @@ class Audit(Result, kind="audit"):
     def header(self) -> Header:
         """The headline, the question, and the verdict with its reason."""
         return replace(self.comparison.header(), title=self.headline)
+
+    def cards(self) -> list[Card]:
+        """The questions that it answers, a card for each."""
+        return list(list_audit_cards(self))
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -361,6 +365,7 @@ def audit(
         relearned=relearned,
         probes=probes,
         groups=by_group,
+        examples=show_examples(suite),
     )
 
 

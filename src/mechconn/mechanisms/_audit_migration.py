@@ -10,7 +10,7 @@ from mechconn.connectivity import compute_barrier
 from mechconn.core import to_plain
 from mechconn.losses import find_loss_unit
 
-GONE = ("theory", "left_out")
+GONE = ("theory", "left_out", "pictures")
 """Keys that stood at the top and follow from others now."""
 NO_BLOCKS = (
     "This audit was read from a file of mechconn 0.1.0, which holds the barriers of blocks without their curves, so "
@@ -30,6 +30,7 @@ def migrate_audit(plain: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **kept,
         "comparison": comparison,
+        "examples": {"pictures": plain.get("pictures", {}), "same_rows": _shares_rows(comparison["a"])},
         "tolerance": plain["settings"]["tolerance"],
         "paths": {which: _migrate_path(path, comparison, plain) for which, path in plain["paths"].items()},
         "alignment": None if alignment is None else _migrate_alignment(alignment),
@@ -44,6 +45,10 @@ def _migrate_comparison(plain: Mapping[str, Any], names: list[str], unit: str) -
     runs = {side: [_migrate_invariance(run, unit) for run in plain[side]] for side in ("runs_a", "runs_b")}
     same = plain.get("same_invariances") or plain["verdict"]  # the first files held the paper's verdict alone
     return {**plain, "a": a, "b": b, **runs, "same_invariances": same, "names": names}
+
+
+def _shares_rows(side: Mapping[str, Any]) -> bool:
+    return all(effect.get("same_rows", False) for effect in side["effects"].values())
 
 
 def _migrate_invariance(plain: Mapping[str, Any], unit: str) -> dict[str, Any]:

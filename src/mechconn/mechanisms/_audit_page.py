@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mechconn.connectivity import make_path_section, make_settled_section
+from mechconn.mechanisms._audit_cards import make_path_anchor
 from mechconn.mechanisms._audit_groups_page import list_group_sections
 from mechconn.mechanisms._audit_sentences import THEORY_PAGE
 from mechconn.mechanisms._relearned_page import list_relearning_sections
 from mechconn.mechanisms._relearned_sentences import describe_protocol
-from mechconn.plotting import Section
+from mechconn.plotting import Section, make_examples_section
 
 if TYPE_CHECKING:
     from mechconn.mechanisms._audit import Audit
@@ -27,6 +28,7 @@ THEORY = (
 def make_audit_sections(audit: Audit) -> Iterator[Section]:
     """Effects, paths, alignment, blocks, layers, and what the theory says, of what was measured."""
     (a, b), connections = audit.names, audit.connections
+    yield from make_examples_section(audit.examples)
     yield from audit.comparison.sections()
     yield from list_group_sections(audit.groups)
     said = " ".join(describe_protocol(audit.relearned))
@@ -35,9 +37,11 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
         yield from (replace(section, title=f"What the features of {name} hold") for section in found.sections())
     for which, path in audit.paths.items():
         title, symmetry = _describe_line(audit, which)
-        yield make_path_section(path, title, connections[which], symmetry)
+        section = make_path_section(path, title, connections[which], symmetry)
+        yield replace(section, anchor=make_path_anchor(which))
     for which, path in audit.settled_paths.items():
-        yield make_settled_section(path, *_describe_line(audit, which))
+        section = make_settled_section(path, *_describe_line(audit, which))
+        yield replace(section, anchor=make_path_anchor(which))
     if audit.alignment is not None:
         yield from audit.alignment.sections()
     if audit.blocks is not None:
@@ -48,11 +52,6 @@ def make_audit_sections(audit: Audit) -> Iterator[Section]:
     if audit.similarity is not None:
         yield from audit.similarity.sections()
     yield Section("The theory", text=THEORY, anchor="theory")
-    if audit.pictures:
-        paired = all(effect.same_rows for effect in audit.comparison.a.values())
-        title = "The same test images in every split" if paired else "The first samples of every split"
-        note = "Each column is one row of the data and keeps its label." if paired else ""
-        yield Section(title, strips=audit.pictures, note=note)
 
 
 def _describe_line(audit: Audit, which: str) -> tuple[str, str]:

@@ -31,6 +31,7 @@ from mechconn.mechanisms._difference_evidence import (
 )
 from mechconn.mechanisms._effect_evidence import collect_evidence
 from mechconn.mechanisms._effects import CONFIDENCE, Effect, Invariance, On
+from mechconn.mechanisms._explain_similarity import are_opposite, explain_similarity
 from mechconn.mechanisms._measure import check_questions, make_invariance
 from mechconn.mechanisms._observational import can_pair, compares_within_classes, rows_correspond
 from mechconn.mechanisms._outcomes import (
@@ -215,13 +216,13 @@ def _make_comparison(
     """
     differences, add = apart
     sets: dict[str, Agreement] = {name: _compare_verdicts(a[name], b[name]) for name in a.interventions}
-    opposite: dict[str, Agreement] = {name: "different" for name in sets if _are_opposite(a[name], b[name])}
+    opposite: dict[str, Agreement] = {name: "different" for name in sets if are_opposite(a[name], b[name])}
     agreement: dict[str, Agreement] = {**sets, **opposite}
     verdict = _judge_agreement(agreement.values())
     less = compute_reductions(a, b, {name: found.interval for name, found in differences.items()}, add, effects)
     return Comparison(
         verdict=verdict,
-        why=_explain_verdict(verdict, a, b, agreement),
+        why=explain_similarity(verdict, a, b, agreement),
         a=a,
         b=b,
         agreement=agreement,
@@ -240,41 +241,10 @@ def _compare_verdicts(a: Effect, b: Effect) -> Agreement:
     return "same" if a.verdict == b.verdict else "different"
 
 
-def _are_opposite(a: Effect, b: Effect) -> bool:
-    """Whether both are sensitive with opposite signs; a sensitive verdict settles the sign."""
-    return a.verdict == b.verdict == "sensitive" and a.effect * b.effect < 0
-
-
 def _judge_agreement(agreement: Collection[Agreement]) -> SimilarityVerdict:
     if "different" in agreement:
         return "dissimilar"
     return "undetermined" if "undetermined" in agreement else "similar"
-
-
-def _explain_verdict(
-    verdict: SimilarityVerdict, a: Invariance, b: Invariance, agreement: Mapping[str, Agreement]
-) -> str:
-    """What decided, with every intervention that did."""
-    parts = []
-    for name, agreed in agreement.items():
-        here, there = a[name], b[name]
-        if verdict == "dissimilar" and agreed == "different":
-            parts.append(_explain_difference(name, here, there))
-        elif verdict == "undetermined" and agreed == "undetermined":
-            sides = [side for side, effect in (("A", here), ("B", there)) if effect.verdict == "undetermined"]
-            parts.append(f"{name} is undetermined on {' and '.join(sides)}")
-        elif verdict == "similar":
-            parts.append(f"both are {here.verdict} to {name}")
-    for side, found in (("A", a), ("B", b)):
-        if found.uninformative and found.invariant_to:
-            parts.append(f"what {side} is invariant to says nothing about what it uses: {found.uninformative}")
-    return "; ".join(parts)
-
-
-def _explain_difference(name: str, a: Effect, b: Effect) -> str:
-    if _are_opposite(a, b):
-        return f"both are sensitive to {name}, in opposite directions"
-    return f"A is {a.verdict} to {name} and B is {b.verdict} to it"
 
 
 def compare_over_samples(

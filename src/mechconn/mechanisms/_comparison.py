@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from mechconn.mechanisms._comparison_page import list_comparison_findings, make_comparison_section
+from mechconn.mechanisms._comparison_page import list_comparison_findings, make_comparison_sections
 from mechconn.mechanisms._effects import Invariance, Over
+from mechconn.mechanisms._explain_similarity import explain_similarity
 from mechconn.mechanisms._headline import write_headline
 from mechconn.mechanisms._invariance_page import draw_effects, flatten_interval, list_invariance_rows
+from mechconn.mechanisms._mechanism_cards import list_comparison_cards
 from mechconn.mechanisms._reduction import Reduction
-from mechconn.plotting import Header, Result, Section
+from mechconn.plotting import Card, Header, Result, Section
 from mechconn.stats import Interval, describe_clusters
 
 if TYPE_CHECKING:
@@ -86,7 +88,12 @@ class Comparison(Result, kind="comparison"):
         """The headline, the question, and the verdict with its reason."""
         (a, b), marks = self.names, ("(A)", "(B)")
         who = " and ".join(name if name in "AB" else f"{name} {mark}" for name, mark in zip((a, b), marks, strict=True))
-        return Header(self.headline, f"Do {who} use the same mechanisms?", self.verdict, self.why)
+        why = explain_similarity(self.verdict, self.a, self.b, self.agreement, self.names)
+        return Header(self.headline, f"Do {who} use the same mechanisms?", self.verdict, why)
+
+    def cards(self) -> list[Card]:
+        """What does each rely on, and how much less the second."""
+        return list(list_comparison_cards(self))
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -121,7 +128,7 @@ class Comparison(Result, kind="comparison"):
 
     def sections(self) -> list[Section]:
         """Accuracies and effects of both models side by side."""
-        return [make_comparison_section(self)]
+        return list(make_comparison_sections(self))
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the effects on A and B side by side, with their 95 % intervals, and the margin."""

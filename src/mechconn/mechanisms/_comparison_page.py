@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mechconn.mechanisms._invariance_page import (
+    EFFECTS,
     HOLM,
     Scale,
     choose_effect_scale,
@@ -14,6 +15,7 @@ from mechconn.mechanisms._invariance_page import (
     draw_effects,
     make_effect_cell,
     make_level_cell,
+    make_level_section,
     name_split,
 )
 from mechconn.plotting import Cell, Drawing, Section, Table
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     from mechconn.mechanisms._comparison import Comparison
 
 
-def make_comparison_section(found: Comparison) -> Section:
-    """Accuracies and effects of both models, the difference of the effects, and how much less B relies on each."""
+def make_comparison_sections(found: Comparison) -> Iterator[Section]:
+    """How good both are, then effects side by side, the differences of these, and how much less B relies on each."""
     a, b = found.names
     scale, sides = choose_effect_scale(found.a), {a: found.a, b: found.b}
     columns: list[str | Cell] = ["split", a, f"effect on {a}", b, f"effect on {b}", f"{b} \N{MINUS SIGN} {a}"]
@@ -40,12 +42,15 @@ def make_comparison_section(found: Comparison) -> Section:
         ]
         less = [_make_less_cell(found, split, scale)] if found.less else []
         rows.append((first, *cells, _make_difference_cell(found, split, scale), *less))
+    yield make_level_section(sides)
     figure = Drawing(lambda: draw_effects(sides), describe_effects(sides))
-    return Section(
+    yield Section(
         "What each relies on",
         figures=(figure,),
         tables=(Table(tuple(columns), tuple(rows)),),
         note=_write_note(found),
+        anchor=EFFECTS,
+        half=True,
     )
 
 

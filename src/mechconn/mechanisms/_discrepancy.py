@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity import Evaluator
-from mechconn.core import Compute, PerSampleLoss, Progress, abbreviate_split, check_is, resolve_compute
+from mechconn.core import Compute, PerSampleLoss, Progress, check_is, resolve_compute
 from mechconn.datasets import ModelOutputs, Suite, check_interventions, check_label_names, represent_pair_on_suite
 from mechconn.losses import cross_entropy
 from mechconn.network import Outcomes, check_row_order, fix_device
@@ -74,7 +74,7 @@ class OutputDiscrepancy(Result, kind="output_discrepancy"):
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the distance on every split."""
         marks = [(distance, distance, distance) for distance in self.splits.values()]
-        return draw_marks([*map(abbreviate_split, self.splits)], {"L1 distance": marks}, "L1 distance", "split", ax)
+        return draw_marks([*self.splits], {"L1 distance": marks}, "L1 distance", "split", ax)
 
 
 @torch.no_grad()

@@ -7,9 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from mechconn.losses import MEANS, NATS, Each
-from mechconn.mechanisms._invariance_page import draw_effects, list_invariance_rows, make_invariance_section
+from mechconn.mechanisms._invariance_page import (
+    draw_effects,
+    list_invariance_rows,
+    make_invariance_section,
+    make_level_section,
+)
 from mechconn.mechanisms._judge import ALPHA, SMALLEST, Judgement
-from mechconn.plotting import Header, Result, Section
+from mechconn.mechanisms._mechanism_cards import make_reliance_card
+from mechconn.plotting import Card, Header, Result, Section
 from mechconn.stats import Interval, describe_clusters
 
 if TYPE_CHECKING:
@@ -230,13 +236,17 @@ class Invariance(Result, Mapping[str, Effect], kind="invariance"):
         said = "; ".join(f"{verdict} {', '.join(names)}" for verdict, names in found.items() if names)
         return Header(f"The model {said}" if said else "The suite has no interventions", "What does the model rely on?")
 
+    def cards(self) -> list[Card]:
+        """What does the model rely on?"""
+        return [make_reliance_card("the model", self)] if self.interventions else []
+
     def rows(self) -> list[dict[str, Any]]:
         """One record per split: means with their intervals, and the effect where it is not the reference."""
         return list_invariance_rows(self)
 
     def sections(self) -> list[Section]:
         """Accuracies and effects, split by split."""
-        return [make_invariance_section(self)]
+        return [make_level_section({"": self}), make_invariance_section(self)]
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the effect on every split with its 95 % interval, and the margin."""

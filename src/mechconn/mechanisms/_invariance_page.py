@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mechconn.core import SPLITS, abbreviate_split
+from mechconn.core import SPLITS
 from mechconn.losses import NATS
 from mechconn.mechanisms._amounts import choose_scale, format_amount
 from mechconn.plotting import Cell, Drawing, Mark, Section, Table, draw_marks, format_interval, place_legend
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
     from mechconn.stats import Interval
 
+EFFECTS = "effects"
+"""Anchor of the section that holds the evidence."""
 HOLM = (
     "For the verdicts the intervals are widened, so that those on all interventions are right together with 95 % "
     "(Holm's correction)."
@@ -91,6 +93,38 @@ def make_level_cell(found: Invariance, split: str) -> Cell:
     return Cell("not finite" if loss is None else f"{loss:{form}}", f"loss\n{interval}" if interval else "loss")
 
 
+def make_level_section(sides: Mapping[str, Invariance]) -> Section:
+    """How often each model is right on every split, or its mean loss, as points with their intervals."""
+    words = "; ".join(
+        f"{name} {', '.join(f'{split} {make_level_cell(side, split)}' for split in side.samples)}".strip()
+        for name, side in sides.items()
+    )
+    right = all(side.accuracy for side in sides.values())
+    what = "Accuracy" if right else "Mean loss"
+    figure = Drawing(lambda: draw_levels(sides), f"{what} on every split with 95 % intervals: {words}.")
+    return Section("How often each is right" if right else "The loss on every split", figures=(figure,), half=True)
+
+
+def draw_levels(sides: Mapping[str, Invariance], ax: Axes | None = None) -> Figure:
+    """Accuracies in % of one model or several on every split, or mean losses, with their 95 % intervals."""
+    first = next(iter(sides.values()))
+    right = all(side.accuracy for side in sides.values())
+    series = {name: [_mark_level(side, split, right) for split in first.samples] for name, side in sides.items()}
+    label = "accuracy (%)" if right else f"loss ({first.loss_unit})" if first.loss_unit == NATS else "loss"
+    figure = draw_marks(list(first.samples), series, label, "split", ax)
+    if right:
+        (figure.axes[0] if ax is None else ax).set_ylim(-2, 102)
+    return figure
+
+
+def _mark_level(side: Invariance, split: str, right: bool) -> Mark:
+    value, scale = (side.accuracy[split], 100.0) if right else (side.loss[split], 1.0)
+    if value is None:
+        return None
+    low, high = (side.accuracy_interval if right else side.loss_interval).get(split) or (value, value)
+    return scale * value, scale * low, scale * high
+
+
 def make_effect_cell(effect: Effect | None, scale: Scale) -> Cell:
     """The verdict on an intervention, its effect below it; nothing on the reference."""
     if effect is None:
@@ -123,7 +157,7 @@ def make_invariance_section(found: Invariance) -> Section:
     )
     noted = "".join(f" Note: {note}." for note in found.notes)
     note = f"{describe_effect_intervals(found)} {HOLM}{empty}{noted}"
-    return Section("What it relies on", figures=(figure,), tables=(table,), note=note)
+    return Section("What it relies on", figures=(figure,), tables=(table,), note=note, anchor=EFFECTS, half=True)
 
 
 def _make_metric_cell(found: Invariance, split: str, name: str) -> Cell:
@@ -177,7 +211,7 @@ def draw_effects(
     series = {name: [_mark_effect(found[split], scale) for split in shown] for name, found in sides.items()}
     what = first.on if first.on in ("accuracy", "loss") else f"the metric {first.on}"
     unit = "" if scale.unit == first.on else f" ({scale.unit})"
-    figure = draw_marks([abbreviate_split(split) for split in shown], series, f"effect on {what}{unit}", "split", ax)
+    figure = draw_marks(shown, series, f"effect on {what}{unit}", "split", ax)
     axes = figure.axes[0] if ax is None else ax
     reach = scale.factor * first.margin
     axes.axhspan(-reach, reach, color="gray", alpha=0.15, label=f"within the margin, {reach:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,7 +23,7 @@ from mechconn.core import (
     log_warnings,
     resolve_compute,
 )
-from mechconn.datasets import Clusters, Placebo, Suite, read_clusters
+from mechconn.datasets import Clusters, Placebo, Suite, read_clusters, show_examples
 from mechconn.losses import as_loss, cross_entropy
 from mechconn.mechanisms._balanced import Balancing
 from mechconn.mechanisms._measure import check_questions
@@ -154,7 +155,7 @@ def measure_relearning(
     drawn = {name: setup.relearn(f"other {name}", other) for name, other in others.items()}
     found = setup.make_result(runs, drawn, "control" if placebo is None else "placebo")
     log_warnings("relearning", found.notes)
-    return found
+    return replace(found, examples=show_examples(suite))
 
 
 def _list_models(name: str, models: Models) -> list[nn.Module]:

@@ -12,10 +12,12 @@ from torch import Tensor
 
 from mechconn.core import NOT_SAVED
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance
+from mechconn.mechanisms._mechanism_cards import make_reliance_card
+from mechconn.mechanisms._relearned_cards import ask_about, make_relearned_card
 from mechconn.mechanisms._relearned_page import draw_relearning, list_relearning_rows, make_relearning_sections
 from mechconn.mechanisms._relearned_sentences import write_headline, write_reason
 from mechconn.mechanisms._relearning_verdict import RelearningVerdict, State, find_state
-from mechconn.plotting import Header, Result, Section, leave_out
+from mechconn.plotting import Card, Examples, Header, Result, Section, leave_out
 from mechconn.stats import Interval, clopper_pearson, compute_moments, t_interval
 
 if TYPE_CHECKING:
@@ -129,6 +131,7 @@ class Relearned(Result, kind="relearning"):
         compared_with: "control", a network that never met the mechanism; or "placebo", which is weaker.
         settings: everything needed to repeat it.
         notes: what could not be done, or limits what follows.
+        examples: the first samples of every split, for its page.
     """
 
     derived: ClassVar[tuple[str, ...]] = ("state", "states", "verdict", "excess", "mean_excess")
@@ -142,6 +145,7 @@ class Relearned(Result, kind="relearning"):
     compared_with: Against
     settings: Mapping[str, Any]
     notes: tuple[str, ...] = ()
+    examples: Examples = field(default_factory=Examples)
 
     @property
     def states(self) -> tuple[State, ...]:
@@ -195,7 +199,12 @@ class Relearned(Result, kind="relearning"):
 
     def header(self) -> Header:
         """The states, and the verdict with its reason."""
-        return Header(self.headline, "Is the mechanism gone, or hidden?", self.state, self.why)
+        return Header(self.headline, ask_about(self), self.state, self.why)
+
+    def cards(self) -> list[Card]:
+        """Is the mechanism gone, or hidden, and does the network rely on it before any step?"""
+        before = [run.before for run in self.runs] if len(self.runs) == 1 else []
+        return [make_relearned_card({"": self}), *(make_reliance_card("the network", found) for found in before)]
 
     @property
     def headline(self) -> str:

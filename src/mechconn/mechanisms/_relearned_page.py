@@ -6,10 +6,9 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from mechconn.core import abbreviate_split
 from mechconn.mechanisms._invariance_page import make_invariance_section
-from mechconn.mechanisms._relearned_sentences import describe_plan, write_points
-from mechconn.plotting import Cell, Drawing, Section, Table, draw_step_curves, format_interval
+from mechconn.mechanisms._relearned_sentences import RELEARNED, describe_plan, write_points
+from mechconn.plotting import Cell, Drawing, Section, Table, draw_step_curves, format_interval, make_examples_section
 
 if TYPE_CHECKING:
     from mechconn.mechanisms._relearned import Relearned, RelearningCurve, RelearningRun
@@ -38,8 +37,9 @@ def list_relearning_rows(found: Relearned) -> list[dict[str, Any]]:
 
 
 def make_relearning_sections(found: Relearned) -> Iterator[Section]:
-    """The curves with their table, the runs, and what each relied on before."""
-    split = abbreviate_split(found.split)
+    """Samples, the curves with their table, the runs, and what each relied on before."""
+    yield from make_examples_section(found.examples)
+    split = found.split
     drawing = Drawing(lambda: draw_relearning(found), describe_curves(found))
     rows = tuple(
         (name, f"{curve.lr:g}", *map(_make_accuracy_cell, curve.means, curve.interval))
@@ -53,13 +53,14 @@ def make_relearning_sections(found: Relearned) -> Iterator[Section]:
         f"{unit} (betting). Every network is tuned on the same rows, in the same order, at the rate that is shown."
     )
     notes = "".join(f" Note: {text}." for text in found.notes)
-    yield Section("Relearning", figures=(drawing,), tables=(_tabulate_runs(found), table), note=note + notes)
+    tables = (_tabulate_runs(found), table)
+    yield Section("Relearning", figures=(drawing,), tables=tables, note=note + notes, anchor=RELEARNED)
     for number, run in enumerate(found.runs):
         section = make_invariance_section(run.before)
         which = "" if len(found.runs) == 1 else f", run {number}"
         yield Section(
             f"Before relearning{which}", section.text, section.figures, section.tables, note=section.note,
-            folded=len(found.runs) > 1,
+            folded=len(found.runs) > 1, anchor=section.anchor if len(found.runs) == 1 else "",
         )  # fmt: skip
 
 
@@ -92,7 +93,7 @@ def draw_relearning(found: Relearned, ax: Axes | None = None) -> Figure:
         name: [(100 * mean, 100 * low, 100 * high) for mean, (low, high) in zip(c.means, c.interval, strict=True)]
         for name, c in list_curves(found).items()
     }
-    return draw_step_curves(found.steps, curves, f"accuracy on {abbreviate_split(found.split)} (%)", ax=ax)
+    return draw_step_curves(found.steps, curves, f"accuracy on {found.split} (%)", ax=ax)
 
 
 def describe_curves(found: Relearned) -> str:
@@ -110,7 +111,7 @@ def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
     if not found:
         return []
     first = next(iter(found.values()))
-    split, last = abbreviate_split(first.split), first.steps[-1]
+    split, last = first.split, first.steps[-1]
     curves = {name: _average_curves(own, "curve") for name, own in found.items()}
     beside = {name: _average_curves(own, "against") for name, own in found.items()}
     caption = f"Dashed: the {first.compared_with} of each. Bands: {_describe_bands(first)}."
@@ -130,7 +131,8 @@ def list_relearning_sections(found: Mapping[str, Relearned]) -> list[Section]:
         for name, own in found.items()
     )
     notes = " ".join(f"Note on {name}: {text}." for name, own in found.items() for text in own.notes)
-    return [Section("Gone or hidden", first.why, (drawing,), (Table(columns, rows, note),), note=notes)]
+    tables = (Table(columns, rows, note),)
+    return [Section("Gone or hidden", first.why, (drawing,), tables, note=notes, anchor=RELEARNED)]
 
 
 def _describe_bands(found: Relearned) -> str:

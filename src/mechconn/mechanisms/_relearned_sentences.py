@@ -22,6 +22,8 @@ VERBS: Mapping[State, str] = {
     "undetermined": "may or may not have",
 }
 
+RELEARNED = "relearning"
+"""Anchor of the section that holds the evidence."""
 ONE_RUN = "This is a statement about one training run: another run of the same recipe may differ."
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from mechconn.core import Picture
 from mechconn.mechanisms._effects import Effect, Invariance
 from mechconn.mechanisms._invariance_page import (
+    EFFECTS,
     HOLM,
     choose_effect_scale,
     describe_effect_intervals,
@@ -17,7 +18,9 @@ from mechconn.mechanisms._invariance_page import (
     make_effect_cell,
     make_level_cell,
 )
+from mechconn.mechanisms._mechanism_cards import make_reliance_card
 from mechconn.plotting import (
+    Card,
     Cell,
     Drawing,
     Header,
@@ -143,6 +146,10 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
             for name, applied in self.applied.items()
         ]
 
+    def cards(self) -> list[Card]:
+        """What does the model rely on? The largest effects first."""
+        return [make_reliance_card("the model", self.invariance)]
+
     def header(self) -> Header:
         """What the model relies on, the largest effects first, and how much is invariant or open."""
         relied = [self._describe_thing(name) for name in self.relies_on]
@@ -164,7 +171,9 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
         figure = Drawing(self.plot, describe_effects(sides), WIDER)
         noted = "".join(f" Note: {note}." for note in self._list_notes())
         note = f"{describe_effect_intervals(self.invariance)} {HOLM} {UNFAMILIAR}{noted}"
-        sections = [Section("What it relies on", figures=(figure,), tables=(self._tabulate(),), note=note)]
+        sections = [
+            Section("What it relies on", figures=(figure,), tables=(self._tabulate(),), note=note, anchor=EFFECTS)
+        ]
         if self.pictures:
             sections.append(Section("What each intervention shows", strips=self.pictures))
         if self.left_out:

@@ -20,7 +20,7 @@ from mechconn.core import (
     read_environment,
     resolve_compute,
 )
-from mechconn.datasets import Clusters, Suite, check_label_names, read_clusters
+from mechconn.datasets import Clusters, Suite, check_label_names, read_clusters, show_examples
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms import (
     ModelOutcome,
@@ -202,6 +202,7 @@ def merge(
         settings={**merging.describe(policy, measured), "until": until},
         seconds=time.perf_counter() - started,
         environment=read_environment(str(merging.first.settings["device"])),
+        examples=show_examples(suite),
         model=list(built.values())[-1],
     )
 

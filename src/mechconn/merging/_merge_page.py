@@ -5,11 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mechconn.core import abbreviate_split
-from mechconn.mechanisms import Invariance, choose_effect_scale, draw_effects, make_effect_cell, name_split
+from mechconn.mechanisms import (
+    Invariance,
+    choose_effect_scale,
+    draw_effects,
+    make_effect_cell,
+    make_level_section,
+    name_split,
+)
 from mechconn.merging._merge_sentences import FATES, describe_fate, describe_how, describe_statistics
 from mechconn.merging._merge_verdict import ParentDifference
-from mechconn.plotting import Cell, Drawing, Mark, Section, Table, draw_marks, format_interval, place_legend
+from mechconn.plotting import (
+    Cell,
+    Drawing,
+    Mark,
+    Section,
+    Table,
+    draw_marks,
+    format_interval,
+    make_examples_section,
+    place_legend,
+)
 
 if TYPE_CHECKING:
     from mechconn.merging._merged import Merged, MergeJudgement
@@ -50,7 +66,9 @@ def read_mean(side: Invariance, split: str, on: str) -> float | None:
 
 
 def make_merge_sections(found: Merged) -> Iterator[Section]:
-    """Differences and mechanisms of every merged network, then power."""
+    """Samples, how good every network is, differences and mechanisms of every merged one, then power."""
+    yield from make_examples_section(found.examples)
+    yield make_level_section({"merged": found.judged.invariance, **found.parents})
     for which, judged in found.networks.items():
         yield _make_differences_section(found, which, judged)
     for which, judged in found.networks.items():
@@ -87,7 +105,8 @@ def _make_differences_section(found: Merged, which: str, judged: MergeJudgement)
         f"{len(judged.differences)} pairs together lies beyond it."
     ).replace("lower bound", "lower bound" if found.better == "higher" else "upper bound", 1)
     text = describe_statistics(found).strip() if which == "before" else describe_how(found)
-    return Section(title, text=text, figures=(figure,), tables=(Table(columns, tuple(rows)),), note=note)
+    tables = (Table(columns, tuple(rows)),)
+    return Section(title, text=text, figures=(figure,), tables=tables, note=note, anchor=f"merged-{which}")
 
 
 def _make_mean_cell(side: Invariance, split: str, on: str) -> Cell:
@@ -136,7 +155,11 @@ def _make_mechanisms_section(found: Merged, which: str, judged: MergeJudgement) 
         lambda: draw_effects(sides, splits=list(judged.fates)), f"Effects of the interventions on {', '.join(sides)}."
     )
     return Section(
-        f"What becomes of the mechanisms{how}", figures=(figure,), tables=(Table(columns, tuple(rows)),), note=note
+        f"What becomes of the mechanisms{how}",
+        figures=(figure,),
+        tables=(Table(columns, tuple(rows)),),
+        note=note,
+        anchor="fates" if judged is found.judged else f"fates-{which}",
     )
 
 
@@ -184,7 +207,7 @@ def draw_differences(found: Merged, judged: MergeJudgement, ax: Axes | None = No
     series = {f"against {name}": [mark(pairs[name, split]) for split in splits] for name in found.names}
     what = found.on if found.on in ("accuracy", "loss") else f"the metric {found.on}"
     label = f"merged \N{MINUS SIGN} parent, {what}" + ("" if scale.unit == found.on else f" ({scale.unit})")
-    figure = draw_marks([abbreviate_split(split) for split in splits], series, label, "split", ax)
+    figure = draw_marks(list(splits), series, label, "split", ax)
     axes = figure.axes[0] if ax is None else ax
     limit = scale.factor * found.tolerance * (-1 if found.better == "higher" else 1)
     axes.axhline(0.0, color="gray", linewidth=0.8)

@@ -11,11 +11,12 @@ from torch import nn
 from mechconn.alignment import ManyAlignments
 from mechconn.core import NOT_SAVED, Environment, hash_settings
 from mechconn.mechanisms import Invariance
+from mechconn.merging._merge_cards import MAY, list_merge_cards
 from mechconn.merging._merge_mechanisms import MechanismFate
 from mechconn.merging._merge_page import draw_differences, list_merge_rows, make_merge_sections
 from mechconn.merging._merge_sentences import write_findings, write_headline, write_reason
 from mechconn.merging._merge_verdict import Better, ParentDifference, Power, VerdictOfMerge, join_pairs
-from mechconn.plotting import Header, Result, Section, leave_out
+from mechconn.plotting import Card, Examples, Header, Result, Section, leave_out
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -91,6 +92,7 @@ class Merged(Result, kind="merged"):
         norm: where normalisation statistics came from.
         notes: what a reader must know of how it was made.
         settings: everything needed to repeat it.
+        examples: the first samples of every split, for its page.
         seconds: wall-clock time.
         environment: versions and hardware.
         model: the network that `verdict` is about: of the aligned parents where an alignment was asked for.
@@ -113,6 +115,7 @@ class Merged(Result, kind="merged"):
     settings: Mapping[str, Any]
     seconds: float
     environment: Environment
+    examples: Examples = field(default_factory=Examples)
     model: nn.Module = field(default=leave_out("model", MERGE_AGAIN), metadata=NOT_SAVED)
 
     @property
@@ -145,6 +148,10 @@ class Merged(Result, kind="merged"):
         """What the numbers say, and what they do not."""
         return tuple(write_findings(self))
 
+    def cards(self) -> list[Card]:
+        """May they be merged, what becomes of each mechanism, and what each parent relies on."""
+        return list(list_merge_cards(self))
+
     @property
     def settings_hash(self) -> str:
         """SHA-256 of the settings as sorted JSON."""
@@ -152,9 +159,7 @@ class Merged(Result, kind="merged"):
 
     def header(self) -> Header:
         """The headline, the question, and the verdict with its reason."""
-        return Header(
-            self.headline, "May the merged network take its parents' place?", self.verdict, write_reason(self)
-        )
+        return Header(self.headline, MAY, self.verdict, write_reason(self))
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per merged network, parent and split: both means, their difference with its interval, verdict."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mechconn.core import abbreviate_split
 from mechconn.mechanisms import choose_effect_scale, draw_effects, make_effect_cell, name_split
 from mechconn.merging._scale_sentences import (
     describe_claim,
@@ -176,8 +175,8 @@ def _make_table_section(found: ScaleSearch) -> Section:
     columns = (
         "scale",
         Cell("keeps", title="on the rows that choose"),
-        *(abbreviate_split(split) for split in splits),
-        *(f"{abbreviate_split(split)}, random" for split in splits),
+        *(split for split in splits),
+        *(f"{split}, random" for split in splits),
     )
     return Section("Every scale", tables=(Table(columns, tuple(rows), note=_write_level(found)),), folded=True)
 

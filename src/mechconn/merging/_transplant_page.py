@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from mechconn.core import abbreviate_split
 from mechconn.mechanisms import (
     choose_effect_scale,
     describe_state,
@@ -231,7 +230,7 @@ def draw_shares(found: JudgedTransplant, ax: Axes | None = None) -> Figure:
         ]
         for name in found.networks
     }
-    figure = draw_marks([abbreviate_split(split) for split in splits], series, "share of the way", "intervention", ax)
+    figure = draw_marks([split for split in splits], series, "share of the way", "intervention", ax)
     axes = figure.axes[0] if ax is None else ax
     axes.axhline(0.0, color="gray", linewidth=0.8)
     axes.axhline(1.0, color="gray", linewidth=0.8, linestyle=":")

@@ -50,6 +50,7 @@ from mechconn.paper._settings import PRESETS as PRESETS
 from mechconn.paper._settings import PathSettings as PathSettings
 from mechconn.paper._settings import Settings as Settings
 from mechconn.paper._settings import TuningSettings as TuningSettings
+from mechconn.paper._split_names import abbreviate_split as abbreviate_split
 from mechconn.paper._star_recipe import Star as Star
 from mechconn.paper._star_recipe import StarSettings as StarSettings
 from mechconn.paper._star_result import StarCell as StarCell

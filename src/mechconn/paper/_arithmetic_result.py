@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 from mechconn.core import NO_CUE, RAND_IMAGE
 from mechconn.mechanisms import Relearned
 from mechconn.merging import ScaleSearch
+from mechconn.paper._arithmetic_cards import make_change_card, write_counts
 from mechconn.paper._run_part import RunPart
 from mechconn.paper._run_tables import SeedMean, average_seeds
 from mechconn.plotting import (
+    Card,
     Cell,
     Drawing,
     Section,
@@ -150,6 +152,10 @@ class ArithmeticSummary(RunPart, kind="arithmetic"):
     places: Mapping[str, Mapping[str, ChangeSummary]]
     results: tuple[ArithmeticResult, ...]
 
+    def cards(self) -> list[Card]:
+        """What every change of weights does to the cue, of the first place, over the seeds."""
+        return [make_change_card(self.places)]
+
     def rows(self) -> list[dict[str, Any]]:
         """One record for each place, change and seed."""
         return [row for result in self.results for row in result.rows()]
@@ -159,7 +165,7 @@ class ArithmeticSummary(RunPart, kind="arithmetic"):
         found = []
         for place, changes in self.places.items():
             own = [result for result in self.results if name_place(result) == place]
-            said = "; ".join(f"{name}: {_write_counts(change.verdicts)}" for name, change in changes.items())
+            said = "; ".join(f"{name}: {write_counts(change.verdicts)}" for name, change in changes.items())
             figure = Drawing(lambda own=own: draw_mean_curves(own), f"Mean accuracy over scales. {said}.")
             found.append(Section(f"Curves: {place}", figures=(figure,), note=CURVE_NOTE))
             found.append(Section(f"Over the seeds: {place}", tables=(_make_table(changes),), note=TABLE_NOTE))
@@ -212,12 +218,12 @@ def name_place(result: ArithmeticResult) -> str:
 def describe_change(change: ChangeSummary) -> str:
     """What the seeds say of one change, in a line."""
     excess = _write_excess(change)
-    states = f"; relearning: {_write_counts(change.states)}, {excess}" if change.states else ""
+    states = f"; relearning: {write_counts(change.states)}, {excess}" if change.states else ""
     return (
-        f"{_write_counts(change.verdicts)} of {change.seeds} seeds; rand_image {_write(change.target_before)} to "
+        f"{write_counts(change.verdicts)} of {change.seeds} seeds; rand_image {_write(change.target_before)} to "
         f"{_write(change.target_after)} (random changes {_write(change.random_after)}), no_cue "
         f"{_write(change.kept_before)} to {_write(change.kept_after)}; random changes: "
-        f"{_write_counts(change.random)}{states}"
+        f"{write_counts(change.random)}{states}"
     )
 
 
@@ -284,22 +290,18 @@ def _write(value: SeedMean, unit: str = "%") -> str:
     return f"{100 * value.mean:.1f} {unit}{interval}"
 
 
-def _write_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{word} in {count}" for word, count in counts.items())
-
-
 def _make_table(changes: Mapping[str, ChangeSummary]) -> Table:
     rows = [
         (
             Cell(name, title=MEANINGS.get(name, "")),
-            Cell(_write_counts(change.verdicts), f"scales {', '.join(f'{scale:g}' for scale in change.scales)}"),
+            Cell(write_counts(change.verdicts), f"scales {', '.join(f'{scale:g}' for scale in change.scales)}"),
             _make_cell(change.target_before),
             _make_cell(change.target_after),
-            Cell(*_split(change.random_after), title=_write_counts(change.random)),
+            Cell(*_split(change.random_after), title=write_counts(change.random)),
             _make_cell(change.kept_before),
             _make_cell(change.kept_after),
             Cell(
-                _write_counts(change.states) or "not relearned",
+                write_counts(change.states) or "not relearned",
                 _write_excess(change),
             ),
         )

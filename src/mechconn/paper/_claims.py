@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
+from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
 from mechconn.paper._run_tables import (
     BarrierMean,
     CellPlace,
@@ -15,6 +15,7 @@ from mechconn.paper._run_tables import (
     tabulate_accuracies,
     tabulate_barriers,
 )
+from mechconn.paper._split_names import abbreviate_split
 
 if TYPE_CHECKING:
     from mechconn.paper._cue_result import CellPath

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mechconn.connectivity import PathVerdict, Profile
-from mechconn.core import abbreviate_split
 from mechconn.mechanisms import Invariance, Relearned, State, describe_state
 from mechconn.paper._cue_sections import draw_cue_results, make_cue_sections
 from mechconn.paper._findings import write_findings
+from mechconn.paper._run_cards import list_cue_cards
 from mechconn.paper._run_part import RunPart
 from mechconn.paper._run_tables import sort_splits
-from mechconn.plotting import Header, Section
+from mechconn.paper._split_names import abbreviate_split
+from mechconn.plotting import Card, Header, Section
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -86,6 +87,10 @@ class CueResult(RunPart, kind="cue_cell"):
         """Its place."""
         clean = "" if self.clean_samples is None else f", {self.clean_samples:,} clean samples"
         return Header(f"{self.dataset}, cue on {self.proportion:.0%}{clean}, seed {self.seed}")
+
+    def cards(self) -> list[Card]:
+        """Which networks rely on the cue, is it gone or hidden, which paths join them."""
+        return list(list_cue_cards([self]))
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mechconn.connectivity import describe_shifts
-from mechconn.core import SPLITS, abbreviate_split
+from mechconn.core import SPLITS
 from mechconn.losses import NATS
 from mechconn.mechanisms import Invariance, choose_effect_scale, list_relearning_sections, make_effect_cell
 from mechconn.paper._published import SOURCE
+from mechconn.paper._run_cards import PATHS, RELIANCE
 from mechconn.paper._run_figures import (
     draw_accuracies,
     draw_accuracy_figure,
@@ -33,6 +34,7 @@ from mechconn.paper._run_tables import (
     tabulate_accuracies,
     tabulate_barriers,
 )
+from mechconn.paper._split_names import abbreviate_split
 from mechconn.plotting import Cell, Drawing, Section, Table, format_interval
 
 if TYPE_CHECKING:
@@ -181,7 +183,7 @@ def _make_verdict_table(results: Sequence[CueResult]) -> Iterator[Section]:
         "interventions are widened by Holm's correction."
     )
     note += _describe_draws(first)
-    yield Section("What each model relies on", tables=(_sortable(columns, rows, note),))
+    yield Section("What each model relies on", tables=(_sortable(columns, rows, note),), anchor=RELIANCE)
 
 
 def _make_relearning_sections(results: Sequence[CueResult]) -> Iterator[Section]:
@@ -216,7 +218,7 @@ def _make_barrier_table(results: Sequence[CueResult]) -> Iterator[Section]:
         f"connected: all of it is above; else undetermined.{''.join(_list_shifts(results))}"
     )
     columns = ("path", *map(_name_split, splits), "where")
-    yield Section("Barriers in nats", tables=(_sortable(columns, rows, note),))
+    yield Section("Barriers in nats", tables=(_sortable(columns, rows, note),), anchor=PATHS)
 
 
 def _describe_tolerances(results: Sequence[CueResult]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mechconn.connectivity import PathVerdict, Profile, describe_shifts
-from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE, abbreviate_split
+from mechconn.core import CUE, NO_CUE, RAND_CUE, RAND_IMAGE
 from mechconn.mechanisms import Effect, Invariance, describe_state
 from mechconn.paper._run_tables import sort_splits
+from mechconn.paper._split_names import abbreviate_split
 
 if TYPE_CHECKING:
     from mechconn.paper._cue_result import CueResult

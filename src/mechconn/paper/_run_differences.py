@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 from pydantic import ConfigDict
 
-from mechconn.core import abbreviate_split, to_plain_fields
+from mechconn.core import to_plain_fields
 from mechconn.paper._run_part import Numbers, RunPart
 from mechconn.paper._run_record import RunRecord
 from mechconn.paper._run_tables import CellPlace, SeedMean, ValueTable, tabulate_accuracies, tabulate_barriers
+from mechconn.paper._split_names import abbreviate_split
 from mechconn.plotting import Result, Section, Table, flatten_settings, print_table
 
 SEED_MEAN = {known.name for known in fields(SeedMean)}

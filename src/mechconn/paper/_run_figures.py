@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
-from mechconn.core import abbreviate_split
 from mechconn.paper._run_tables import SeedMean, sort_splits
+from mechconn.paper._split_names import abbreviate_split
 from mechconn.plotting import (
     LABELS,
     Drawing,
@@ -70,7 +70,7 @@ def _draw_accuracy_panel(axes: Axes, rows: RowsByName, published: Shares) -> Non
     splits = sort_splits(split for row in rows.values() for split in row)
     for number, split in enumerate(splits):
         shift = (number - (len(splits) - 1) / 2) * 0.14
-        style = choose_line_style(split, number)
+        style = _choose_style(split, number)
         _draw_marks(axes, [(x + shift, row[split]) for x, row in enumerate(rows.values()) if split in row], 100, style)
         theirs = [
             (x + shift, 100 * shares[split])
@@ -107,7 +107,8 @@ def draw_paths_figure(
         rows = figure.subplots(len(paths), 2, squeeze=False)
         for panels, (name, (ts, measured)) in zip(rows, paths.items(), strict=True):
             for axes, measure in zip(panels, measures, strict=True):
-                draw_split_curves(axes, ts, measure, measured[measure])
+                names = {split: abbreviate_split(split) for split in measured[measure]}
+                draw_split_curves(axes, ts, measure, measured[measure], names=names)
                 numbers = {split: number for number, split in enumerate(measured[measure])}
                 draw_saved_ends(axes, measure, [found for found in saved.get(name, ()) if found[1] == measure], numbers)
                 axes.set_ylabel("accuracy (%)" if measure == "accuracy" else "loss (nats)")
@@ -140,7 +141,7 @@ def draw_samples_figure(
         figure, panels = make_panel_grid(len(models), 3.2)
         for axes, (name, rows) in zip(panels, models.items(), strict=True):
             for number, split in enumerate(sort_splits(split for row in rows.values() for split in row)):
-                style = choose_line_style(split, number)
+                style = _choose_style(split, number)
                 _draw_marks(axes, [(count, row[split]) for count, row in rows.items()], 100, style, line="-")
                 known = [(c, 100 * s[split]) for c, s in published.get(name, {}).items() if split in s]
                 axes.plot(*_split_points(known), **{**style, **HOLLOW, "label": None})
@@ -220,6 +221,11 @@ def draw_histories_figure(trainings: Mapping[str, Sequence[Mapping[str, float]]]
 
 
 # ---------------------------------------------------------------- pieces
+
+
+def _choose_style(split: str, number: int) -> dict[str, Any]:
+    """A split's colour and marker, under the paper's name."""
+    return choose_line_style(split, number) | {"label": escape_label(abbreviate_split(split))}
 
 
 def _draw_marks(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from mechconn.core import SPLITS, write_atomically
+from mechconn.core import write_atomically
 from mechconn.paper._run_record import RunRecord
-from mechconn.plotting import flatten_settings, render_template
+from mechconn.paper._split_names import LEGEND
+from mechconn.plotting import flatten_settings, make_page_parts, render_template
 
 
 def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
@@ -20,10 +21,7 @@ def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
     Raises:
         OSError: the folder does not exist or cannot be written.
     """
-    runs = [
-        (record, record.header(), record.all_sections(), flatten_settings(dict(record.settings))) for record in records
-    ]
+    runs = [(record, make_page_parts(record, record.id), flatten_settings(dict(record.settings))) for record in records]
     of_paper = all(record.is_of_paper for record in records)
-    write_atomically(
-        Path(file), render_template("runs.html.j2", "paper", runs=runs, splits=SPLITS, of_paper=of_paper).encode()
-    )
+    page = render_template("runs.html.j2", "paper", runs=runs, legend=LEGEND, of_paper=of_paper)
+    write_atomically(Path(file), page.encode())

@@ -282,7 +282,9 @@ class _RunProgress:
         found = future.result()
         earlier = self._earlier.get(cell.name)
         computed = earlier.computed if earlier is not None and not found.computed else found.computed
-        self._done[number] = CellRecord(cell.name, "done", found.work, found.steps, computed, result=found.result)
+        self._done[number] = CellRecord(
+            cell.name, "done", float(found.work), found.steps, computed, result=found.result
+        )
         self._spent += [found.seconds] if found.computed else []
         for note in found.notes:
             self.say(note)

@@ -12,9 +12,9 @@ from mechconn.paper._cue_result import CueResult
 from mechconn.paper._cue_sections import PublishedAccuracy
 from mechconn.paper._recipe import find_recipe_of, is_recipe_of_paper
 from mechconn.paper._run_part import AnyPart
-from mechconn.paper._run_sections import list_notices, make_run_sections, plot_run
+from mechconn.paper._run_sections import list_cards, list_notices, make_run_sections, plot_run
 from mechconn.paper._run_tables import name_dataset_kind
-from mechconn.plotting import Header, Result, Section
+from mechconn.plotting import Card, Header, Result, Section
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -149,6 +149,10 @@ class RunRecord(Result, kind="run"):
             return Header(self.text.title, self.text.question)
         recipe = find_recipe_of(self)
         return Header(recipe.title or self.recipe, recipe.question)
+
+    def cards(self) -> list[Card]:
+        """The questions that it answers."""
+        return list_cards(self)
 
     @property
     def findings(self) -> tuple[str, ...]:

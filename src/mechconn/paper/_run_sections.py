@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mechconn.paper._claims import Claim
 from mechconn.paper._cue_sections import Published, draw_cue_results, list_published, make_cue_sections
 from mechconn.paper._departures import write_departures
 from mechconn.paper._recipe import find_recipe_of
-from mechconn.plotting import Cell, Section, Table
+from mechconn.paper._run_cards import CLAIMS, list_run_cards
+from mechconn.paper._split_names import explain_splits
+from mechconn.plotting import Card, Cell, Section, Table
 
 if TYPE_CHECKING:
     from mechconn.paper._run_record import RunRecord
@@ -19,10 +22,10 @@ if TYPE_CHECKING:
 def make_run_sections(record: RunRecord) -> list[Section]:
     """Every section of a run, in order."""
     return [
-        Section("The run", text=describe_run(record)),
-        *_make_claims(record),
-        *_make_results(record),
         *_make_strips(record),
+        *_make_results(record),
+        *_make_claims(record),
+        Section("The run", text=describe_run(record)),
     ]
 
 
@@ -69,8 +72,17 @@ def plot_run(record: RunRecord, ax: Axes | None) -> Figure:
     raise ValueError(f"run {record.id} has no picture of its {len(record.results)} cells; draw each of record.results")
 
 
+def list_cards(record: RunRecord) -> list[Card]:
+    """The questions that a run answers."""
+    return list(list_run_cards(record, _find_claims(record)))
+
+
+def _find_claims(record: RunRecord) -> Sequence[Claim]:
+    return find_recipe_of(record).judge_claims(record) if record.text is None else record.text.claims
+
+
 def _make_claims(record: RunRecord) -> Iterator[Section]:
-    claims = find_recipe_of(record).judge_claims(record) if record.text is None else record.text.claims
+    claims = _find_claims(record)
     if not claims:
         return
     rows = tuple(
@@ -80,7 +92,7 @@ def _make_claims(record: RunRecord) -> Iterator[Section]:
     source = "the paper" if record.is_of_paper else "the source"
     columns = (source, "here", "numbers", "where")
     table = Table(columns, rows, words=frozenset(range(len(columns))), sortable=True)
-    yield Section(f"What {source} says, and this run", tables=(table,))
+    yield Section(f"What {source} says, and this run", tables=(table,), anchor=CLAIMS)
 
 
 def _make_results(record: RunRecord) -> Iterator[Section]:
@@ -109,6 +121,6 @@ def _make_strips(record: RunRecord) -> Iterator[Section]:
         if strips:
             yield Section(
                 f"The same test images in every split: {data}",
-                strips=strips,
+                strips=explain_splits(strips),
                 note="Each column is one row of the data and keeps its label.",
             )

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from mechconn.connectivity import StarBarriers, describe_judged, mark_barrier
-from mechconn.core import abbreviate_split
 from mechconn.mechanisms import Invariance
 from mechconn.paper._published import STARS
 from mechconn.paper._run_part import RunPart
-from mechconn.plotting import Cell, Drawing, Mark, Section, Table, draw_marks, format_interval
+from mechconn.paper._split_names import abbreviate_split
+from mechconn.plotting import (
+    Answer,
+    AnswerStyle,
+    Card,
+    Cell,
+    Drawing,
+    Mark,
+    Section,
+    Table,
+    draw_marks,
+    format_interval,
+    make_card,
+)
 
 if TYPE_CHECKING:
     from mechconn.connectivity import BarrierSummary, StarComparison
@@ -19,7 +32,12 @@ if TYPE_CHECKING:
 
 StarVariant = Literal["realigned", "as they are"]
 ALIGNED: tuple[StarVariant, ...] = ("realigned", "as they are")
-STYLES = {"nearer": "holds", "farther": "does-not-hold", "no solution": "does-not-hold", "not shown": ""}
+STYLES: Mapping[str, AnswerStyle] = {
+    "nearer": "holds",
+    "farther": "does-not-hold",
+    "no solution": "does-not-hold",
+    "not shown": "",
+}
 TRAIN = "train"
 ACCURACY_FORM = ".1f"
 
@@ -149,6 +167,15 @@ class StarSummary(RunPart, kind="star"):
             }
             for cell, variant, split, runs, star, source, found in self.list_comparisons()
         ]
+
+    def cards(self) -> list[Card]:
+        """How many comparisons have each verdict."""
+        found = Counter(row["verdict"] for row in self.rows())
+        answers = [
+            Answer(verdict, STYLES[verdict], number=f"{found[verdict]} of {found.total()}") for verdict in STYLES
+        ]
+        advice = "Every verdict is right together with the others with 95 %, approximately (Student's t)."
+        return [make_card("Is the star nearer to unseen runs than these to each other?", answers, advice)]
 
     @property
     def findings(self) -> tuple[str, ...]:

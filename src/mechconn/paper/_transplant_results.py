@@ -13,7 +13,7 @@ from mechconn.merging import TravelVerdict
 from mechconn.paper._run_part import RunPart
 from mechconn.paper._transplant_sections import HOW, draw_shares_over_pairs, make_pair_sections, write_sentences
 from mechconn.paper._transplant_settings import ALIGNED
-from mechconn.plotting import Section, Table
+from mechconn.plotting import Answer, Card, Section, Table, make_card
 from mechconn.stats import LEAST_UNITS, Interval, delete_one_pair_means, jackknife_interval
 
 if TYPE_CHECKING:
@@ -176,6 +176,10 @@ class TransplantSummary(RunPart, kind="transplant_run"):
     pairs: int
     least: float
 
+    def cards(self) -> list[Card]:
+        """Whether each fix travels, by every way of moving it: in how many pairs."""
+        return [_make_travel_card(fix, networks) for fix, networks in self.fixes.items()]
+
     def rows(self) -> list[dict[str, Any]]:
         """One record for each fix and network."""
         return [
@@ -203,6 +207,23 @@ class TransplantSummary(RunPart, kind="transplant_run"):
 
     def __str__(self) -> str:
         return "\n".join(write_sentences(self))
+
+
+def _make_travel_card(fix: str, networks: Mapping[str, WayMeans]) -> Card:
+    answers = [
+        Answer(
+            ", ".join(f"{count} {verdict}" for verdict, count in means.verdicts.items()),
+            about=HOW[name],
+            number="; ".join(
+                f"{100 * share.mean:.0f} % of the way on {split}"
+                for split, share in means.shares.items()
+                if share is not None
+            ),
+        )
+        for name, means in networks.items()
+        if means.verdicts
+    ]
+    return make_card(f"Does the fix travel: {fix}?", answers, "Counts are pairs of seeds.", most=len(answers))
 
 
 Pairs: TypeAlias = Mapping[tuple[str, str], WayFacts]

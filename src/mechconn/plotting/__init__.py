@@ -2,6 +2,12 @@
 
 from typing import TYPE_CHECKING
 
+from mechconn.plotting._cards import MOST_ANSWERS as MOST_ANSWERS
+from mechconn.plotting._cards import Answer as Answer
+from mechconn.plotting._cards import AnswerStyle as AnswerStyle
+from mechconn.plotting._cards import Card as Card
+from mechconn.plotting._cards import make_card as make_card
+from mechconn.plotting._cards import write_sentence as write_sentence
 from mechconn.plotting._charts import LABELS as LABELS
 from mechconn.plotting._charts import Mark as Mark
 from mechconn.plotting._charts import choose_line_style as choose_line_style
@@ -21,6 +27,8 @@ from mechconn.plotting._charts import place_legend as place_legend
 from mechconn.plotting._charts import strip_axes as strip_axes
 from mechconn.plotting._effect_charts import draw_bands as draw_bands
 from mechconn.plotting._effect_charts import draw_ranked_marks as draw_ranked_marks
+from mechconn.plotting._examples import Examples as Examples
+from mechconn.plotting._examples import make_examples_section as make_examples_section
 from mechconn.plotting._histories import DescentResult as DescentResult
 from mechconn.plotting._html import flatten_settings as flatten_settings
 from mechconn.plotting._html import render_template as render_template
@@ -28,6 +36,7 @@ from mechconn.plotting._left_out import leave_out as leave_out
 from mechconn.plotting._map_charts import draw_embedding as draw_embedding
 from mechconn.plotting._map_charts import draw_heat_map as draw_heat_map
 from mechconn.plotting._map_charts import draw_labelled_tree as draw_labelled_tree
+from mechconn.plotting._page_parts import make_page_parts as make_page_parts
 from mechconn.plotting._result import Result as Result
 from mechconn.plotting._result import read_result as read_result
 from mechconn.plotting._result_figures import ResultFigure as ResultFigure

@@ -6,16 +6,15 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from mechconn.core import abbreviate_split
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito 2008: distinguishable with every common kind of colour vision, on white and on black.
-COLOURS = {"no_cue": "#0072B2", "cue": "#E69F00", "rand_cue": "#009E73", "rand_image": "#D55E00"}
+# After Okabe & Ito 2008: distinguishable with every common kind of colour vision; the contrast is 3 : 1 or more on
+# white and on the page's dark card.
+COLOURS = {"no_cue": "#0072B2", "cue": "#BD8500", "rand_cue": "#009E73", "rand_image": "#D55E00"}
 MARKERS = {"no_cue": "o", "cue": "s", "rand_cue": "^", "rand_image": "D"}
-OTHER_COLOURS = ("#CC79A7", "#56B4E9", "#9A7B00", "#999999", "#332288", "#882255")
+OTHER_COLOURS = ("#C4649B", "#2E8BC0", "#8F7A1E", "#868686", "#7D6BD6", "#C2476F")
 TERM_COLOURS = (*COLOURS.values(), *OTHER_COLOURS)
 OTHER_MARKERS = ("x", "v", "P", "<", "*", ">", "X")  # as many as have no common divisor with the colours: 42 pairs
 LABELS = {"accuracy": "accuracy (%)", "loss": "loss"}
@@ -69,14 +68,14 @@ def draw_curves(
     for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
         draw_split_curves(axes, ts, measure, splits, numbers)
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
-            axes.axvline(t, linestyle=":", color="gray", label=f"{abbreviate_split(split)}: {value} at t = {t:g}")
+            axes.axvline(t, linestyle=":", color="gray", label=f"{split}: {value} at t = {t:g}")
         draw_saved_ends(axes, measure, [place for place in saved if place[1] == measure], numbers)
         axes.set_xlabel(escape_label(f"t, from {start} (0) to {end} (1)"))
         axes.set_ylabel(labels.get(measure, escape_label(measure)))
-    fullest = max(measured, key=lambda measure: len(measured[measure]))
-    for axes, measure in zip(panels, measured, strict=True):
-        if measure == fullest or any(place[1] == measure for place in (*broken, *saved)):
-            axes.legend(frameon=False, ncols=2)
+    if ax is None:
+        _place_common_legend(figure, panels)
+    else:
+        ax.legend(frameon=False, ncols=2)
     return figure
 
 
@@ -146,15 +145,28 @@ def make_panel_grid(count: int, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def draw_split_curves(
-    axes: Axes, ts: Sequence[float], measure: str, splits: CurvesBySplit, numbers: Mapping[str, int] | None = None
+    axes: Axes,
+    ts: Sequence[float],
+    measure: str,
+    splits: CurvesBySplit,
+    numbers: Mapping[str, int] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> None:
-    """One curve for each split into a panel; `numbers` gives splits without a colour of their own theirs."""
+    """One curve for each split into a panel.
+
+    Args:
+        axes: the panel.
+        ts: places on the horizontal axis.
+        measure: accuracy in [0, 1] is drawn in percent.
+        splits: split -> values.
+        numbers: gives splits without a colour of their own theirs.
+        names: what the legend calls the splits; default: their names.
+    """
     for place, (split, values) in enumerate(splits.items()):
-        axes.plot(
-            ts,
-            _to_drawn_values(measure, values),
-            **choose_line_style(split, place if numbers is None else numbers[split]),
-        )
+        style = choose_line_style(split, place if numbers is None else numbers[split])
+        if names is not None:
+            style["label"] = escape_label(names[split])
+        axes.plot(ts, _to_drawn_values(measure, values), **style)
     strip_axes(axes)
     if measure == "accuracy":
         axes.set_ylim(0, 102)
@@ -253,6 +265,16 @@ def place_legend(figure: Figure, axes: Axes, alone: bool) -> None:
         axes.legend(handles, labels, frameon=False)
 
 
+def _place_common_legend(figure: Figure, panels: Sequence[Axes]) -> None:
+    """One legend for all panels, above them; what several of them show stands in it once."""
+    found = [pair for axes in panels for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+    known = {label: handle for handle, label in reversed(found)}
+    labels = list(dict.fromkeys(label for _, label in found))
+    columns = _count_columns(labels, figure.get_figwidth())
+    handles = [known[label] for label in labels]
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, frameon=False)
+
+
 def _count_columns(labels: Sequence[str], inches: float) -> int:
     """Columns of a legend that fit a figure: at most four, each as wide as the longest label and its mark.
 
@@ -295,7 +317,7 @@ def draw_plane(
             paper = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
             text = rf"$\theta_{{{name.upper()}}}$"  # plain letters would be taken for the split C
             axes.annotate(text, (across, up), textcoords="offset points", xytext=(6, 6), bbox=paper)
-        axes.set_title(abbreviate_split(split))
+        axes.set_title(split)
         axes.set_aspect("equal", adjustable="box")
         axes.set_xlabel("distance in weight space")
     if image is not None:
@@ -319,7 +341,7 @@ def choose_line_style(split: str, number: int) -> dict[str, Any]:
         "color": COLOURS.get(split, OTHER_COLOURS[number % len(OTHER_COLOURS)]),
         "marker": MARKERS.get(split, OTHER_MARKERS[number % len(OTHER_MARKERS)]),
         "markersize": 4,
-        "label": escape_label(abbreviate_split(split)),
+        "label": escape_label(split),
     }
 
 

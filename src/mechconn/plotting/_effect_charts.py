@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-VERDICT_COLOURS = {"sensitive": "#D55E00", "invariant": "#0072B2", "undetermined": "#999999"}
+VERDICT_COLOURS = {"sensitive": "#D55E00", "invariant": "#0072B2", "undetermined": "#868686"}
 
 
 def draw_ranked_marks(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
+from itertools import count
 from typing import Any
-from urllib.parse import quote
 
-from mechconn.core import SPLITS, Picture, abbreviate_split
+from mechconn.core import Picture
 from mechconn.plotting._sections import Drawing
 from mechconn.plotting._svg import encode_png, inline_svg
 
@@ -22,22 +22,18 @@ def render_template(template: str, package: str = "plotting", **values: Any) -> 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["short"] = abbreviate_split
-    templates.filters |= {"svg": _draw_inline, "url": _make_data_url, "meaning": _describe_split}
-    templates.filters["csv_url"] = _make_csv_url
+    figures = count()
+    templates.filters["svg"] = lambda drawing: _draw_inline(drawing, f"figure-{next(figures)}")
+    templates.filters |= {"url": _make_data_url}
+    templates.filters["download"] = _make_download
     return templates.get_template(template).render(**values)
 
 
-def _draw_inline(drawing: Drawing) -> Any:
+def _draw_inline(drawing: Drawing, name: str) -> Any:
     """A drawing as an element of a page."""
     from markupsafe import Markup
 
-    return Markup(inline_svg(drawing.draw, drawing.description))
-
-
-def _describe_split(name: str) -> str:
-    """What a split of the paper holds, in words; of any other its name."""
-    return SPLITS[name][1] if name in SPLITS else name
+    return Markup(inline_svg(drawing.draw, drawing.description, name))
 
 
 def _make_data_url(picture: Picture) -> str:
@@ -45,9 +41,10 @@ def _make_data_url(picture: Picture) -> str:
     return "data:image/png;base64," + base64.b64encode(encode_png(picture)).decode()
 
 
-def _make_csv_url(text: str) -> str:
-    """A table as text, as an address that holds it."""
-    return "data:text/csv;charset=utf-8," + quote(text)
+def _make_download(text: str, file: str) -> str:
+    """A file as an address that holds it."""
+    kind = "application/json" if file.endswith(".json") else "text/csv"
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
 
 
 def flatten_settings(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -26,7 +26,7 @@ LETTERS = 8.0
 LINE = 0.19
 """Inches of a row of such labels."""
 # Okabe & Ito 2008 without yellow, which letters cannot have on white; grey stands for models that are alone.
-GROUP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#9A7B00", "#7A4FB3")
+GROUP_COLOURS = ("#0072B2", "#BD8500", "#009E73", "#D55E00", "#C4649B", "#2E8BC0", "#8F7A1E", "#7D6BD6")
 LISTED = 4
 """Names of a group that a legend lists."""
 Box: TypeAlias = tuple[float, float, float, float]

@@ -14,6 +14,7 @@ from pydantic.annotated_handlers import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from mechconn.core import check_choice, require_extra, to_plain, to_plain_fields, write_atomically
+from mechconn.plotting._cards import Card, make_header_card
 from mechconn.plotting._html import render_template
 from mechconn.plotting._result_figures import list_drawings
 from mechconn.plotting._sections import Header, Section, Table, collect_tables
@@ -109,7 +110,7 @@ class Result(abc.ABC):
             ValueError: it cannot be printed or shown.
         """
         try:
-            _ = str(self), self.header(), self.findings, self.rows(), self.sections()
+            _ = str(self), self.header(), self.cards(), self.findings, self.rows(), self.sections()
         except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, AssertionError) as error:
             raise ValueError(
                 f"the parts of this {self.kind} do not fit together ({type(error).__name__}: {error}); pass what "
@@ -169,6 +170,10 @@ class Result(abc.ABC):
     def header(self) -> Header:
         """What stands on top of its page."""
         return Header(self.kind.replace("_", " "))
+
+    def cards(self) -> list[Card]:
+        """The questions that it answers, on top of its page; by default that of the header."""
+        return make_header_card(self.header())
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -110,8 +110,10 @@ class Section:
         tables: below the figures.
         strips: name, such as a split -> samples side by side.
         note: small print at the end.
-        anchor: its name for links.
+        anchor: its name for links; default: made of the title.
         folded: whether a page shows it folded up.
+        half: whether a wide page shows it beside another of its kind.
+        whole: whether a page keeps its tables beside its text and figures, and not further below.
         downloads: name of a file -> its text, which a page holds and gives as a file.
     """
 
@@ -123,6 +125,8 @@ class Section:
     note: str = ""
     anchor: str = ""
     folded: bool = False
+    half: bool = False
+    whole: bool = False
     downloads: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -8,15 +8,21 @@ from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
-from mechconn.core import Picture, abbreviate_split
+from mechconn.core import Picture
 
 INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
 SMALLEST, LARGEST = 0.75, 1.25
 """How far a page shrinks a figure and magnifies it: letters stay legible, and no larger than the page's own."""
 
 
-def inline_svg(draw: Callable[[], Any], description: str) -> str:
-    """A matplotlib figure as an element of a page, in the page's own text colour, described in words."""
+def inline_svg(draw: Callable[[], Any], description: str, name: str) -> str:
+    """A matplotlib figure as an element of a page, in the page's own text colour.
+
+    Args:
+        draw: gives the figure.
+        description: what it shows, in words.
+        name: stands before its identifiers, so that no two figures of a page share one.
+    """
     from matplotlib import rc_context
 
     style: dict[Any, Any] = {
@@ -31,7 +37,7 @@ def inline_svg(draw: Callable[[], Any], description: str) -> str:
         figure.patch.set_alpha(0.0)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return _make_inline(buffer.getvalue(), description)
+    return _make_inline(buffer.getvalue(), description, name)
 
 
 def draw_sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
@@ -45,7 +51,7 @@ def draw_sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
     rows = figure.subplots(len(pictures), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (split, picture) in zip(rows, pictures.items(), strict=True):
         axes.imshow(picture.pixels(), interpolation="nearest")
-        axes.set_ylabel(abbreviate_split(split), rotation=0, ha="right", va="center")
+        axes.set_ylabel(split, rotation=0, ha="right", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
     buffer = io.BytesIO()
@@ -62,12 +68,13 @@ def encode_png(picture: Picture) -> bytes:
     return buffer.getvalue()
 
 
-def _make_inline(svg: str, description: str) -> str:
+def _make_inline(svg: str, description: str, name: str) -> str:
     """An SVG file's text as an element of a page: scaled to it, in its colours, described."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r'(<svg[^>]*?) width="([\d.]+)pt"', _limit_width, body, count=1)
     body = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", body, count=1)
     body = re.sub(r'<g id="[^"]*"', "<g", body)  # nothing refers to these, and a page may hold many figures
+    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", body)
     body = body.replace("<svg", f'<svg role="img" aria-label="{escape(description)}"', 1)
     return body.replace(INK, "currentColor")
 

@@ -11,7 +11,7 @@ from typing import Any
 # Results of every package are known by their kinds once these are imported.
 from mechconn import connectivity, mechanisms, merging, paper, theory
 from mechconn.core import to_plain, write_atomically
-from mechconn.plotting import Result, flatten_settings, read_result, render_template
+from mechconn.plotting import Result, flatten_settings, make_page_parts, read_result, render_template
 
 RESULTS = (connectivity, mechanisms, merging, paper, theory)
 WRITTEN = "result.save(file), or --json of audit, reliances, dose, demo or compare, wrote"
@@ -112,8 +112,7 @@ def _render_result(result: Result) -> str:
         "page.html.j2",
         "report",
         record=result,
-        header=result.header(),
-        sections=result.all_sections(),
+        page=make_page_parts(result),
         settings=flatten_settings(to_plain(settings)),
         timings={"all": result.seconds} if isinstance(getattr(result, "seconds", None), float) else {},  # pyright: ignore
     )
