@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +38,13 @@ def planted_splits(count: int) -> dict[str, tuple[Tensor, Tensor]]:
     return dict(zip(SPLITS, ((x, y), (changed, y)), strict=True))
 
 
-def audit_planted(count: int = 400) -> Audit:
-    """A reads the first column, which the intervention draws anew; B reads the second."""
-    suite = mc.Suite(planted_splits(count), SPLITS[0])
-    return mc.audit(reads(0), reads(1), suite, ts=3, alignment="none", names=("reader", "fixed"))
+def audit_planted(more: Sequence[str] = (), names: tuple[str, str] = ("reader", "fixed")) -> Audit:
+    """A reads the first column, which the intervention draws anew; B reads the second.
+
+    Args:
+        more: names of further splits that show the same.
+        names: what the two are called.
+    """
+    splits = planted_splits(400)
+    suite = mc.Suite(splits | dict.fromkeys(more, splits[SPLITS[1]]), SPLITS[0])
+    return mc.audit(reads(0), reads(1), suite, ts=3, alignment="none", names=names)

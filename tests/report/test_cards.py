@@ -4,16 +4,23 @@ import base64
 import csv
 import io
 import json
+import math
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import mechconn as mc
+import run_records
+from mechconn.core import MapStyle
 from mechconn.datasets import show_examples
-from mechconn.mechanisms import Audit
+from mechconn.mechanisms import Audit, join_relearned, make_relearned_card
+from mechconn.plotting import Card
 from mechconn.report import save_report
 from planted_pairs import SPLITS, audit_planted, make_linear, planted_splits, reads
 from text_folders import make_bert, make_tokenizer, save_folder, write_csv
@@ -126,6 +133,145 @@ def test_a_result_that_was_read_shows_the_same_samples(audit: Audit, tmp_path: P
     assert isinstance(again, Audit) and again.examples == audit.examples
 
 
+def card_of(found: mc.Result, question: str) -> Card:
+    """The card whose question begins so."""
+    return next(card for card in found.cards() if card.question.startswith(question))
+
+
+def test_what_is_not_settled_is_never_called_no_effect():
+    """Also where nothing says how many rows would settle it."""
+    found = replace_effect(verdict="undetermined", to_settle=None)
+    (card,) = found.cards()
+    assert card.answers[0].verdict == "not settled" and "No effect" not in card.advice
+    assert card.advice.startswith("More rows would narrow the interval on box at random")
+
+
+def replace_effect(**changes: Any) -> mc.Invariance:
+    """A measurement with one effect changed."""
+    found = mc.measure_invariance(reads(1), mc.Suite(planted_splits(400), SPLITS[0]))
+    (name,) = found.interventions
+    return replace(found, effects={name: replace(found[name], **changes)})
+
+
+def test_over_training_runs_it_says_how_many_runs_would_settle_it():
+    found = replace(replace_effect(verdict="undetermined", to_settle=30), over="runs", runs=3)
+    assert found.cards()[0].advice == "About 30 training runs would settle box at random."
+
+
+def test_a_suite_without_interventions_has_no_card():
+    found = mc.measure_invariance(reads(0), mc.Suite({"rows": planted_splits(40)[SPLITS[0]]}, "rows"))
+    assert found.cards() == []
+
+
+def test_rows_that_were_chosen_are_called_observational():
+    x, y = planted_splits(40)[SPLITS[0]]
+    places = ["land" if row % 8 in (1, 3, 5, 6) else "sea" for row in range(40)]
+    suite = mc.Suite(
+        mc.split_by_agreement(
+            (x, y),
+            places,
+            agrees={0: "sea", 1: "land"},
+        ),
+        reference="agree",
+    )
+    (card,) = mc.measure_invariance(reads(0), suite).cards()
+    assert card.question == "Does the model respond to conflict?" and card.why.startswith("Observational")
+    assert "shortcut" not in card.advice
+
+
+def test_opposite_directions_are_not_called_less():
+    splits = planted_splits(400)
+    y = splits[SPLITS[0]][1]
+    helped = (torch.stack([torch.ones(400), -torch.ones(400)], 1), torch.ones(400).long())
+    suite = mc.Suite({"plain": (torch.ones(400, 2), y), "shifted": helped}, "plain")
+    found = mc.compare_mechanisms(reads(0), reads(1), suite)
+    assert found.a["shifted"].effect * found.b["shifted"].effect < 0
+    card = card_of(found, "How much less")
+    assert [answer.verdict for answer in card.answers] == ["in opposite directions"]
+
+
+def test_a_model_that_gives_one_answer_is_not_praised_for_relying_less():
+    constant = make_linear(torch.zeros(2, 2))
+    found = mc.compare_mechanisms(reads(0), constant, mc.Suite(planted_splits(400), SPLITS[0]))
+    card = card_of(replace(found, names=("reader", "constant")), "How much less")
+    assert card.answers[0].style == "open" and card.advice.startswith("The invariance of constant says nothing")
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(math.inf, "a barrier lies between"), (math.nan, "not settled")])
+def test_a_loss_that_is_not_finite_is_named_in_the_place_of_a_barrier(audit: Audit, value: float, verdict: str):
+    path = audit.paths["before"]
+    loss = {**path.loss, "box at random": (path.loss["box at random"][0], value, path.loss["box at random"][2])}
+    card = card_of(replace(audit, paths={"before": replace(path, loss=loss)}), "May they be merged?")
+    assert (card.answers[0].verdict, card.answers[0].number) == (verdict, "the loss is not finite on box at random")
+    assert "More rows" not in card.advice
+
+
+def test_models_of_different_architectures_have_the_reason_on_the_card():
+    wide = nn.Sequential(make_linear(torch.eye(2)), make_linear(torch.eye(2)))
+    found = mc.audit(reads(0), wide, mc.Suite(planted_splits(40), SPLITS[0]), ts=3, alignment="none")
+    card = card_of(replace(found, notes=("12 texts were cut", *found.notes)), "May they be merged?")
+    assert card.answers[0].verdict == "no path in weight space" and card.why.endswith("joins them.")
+
+
+def relearned(state: Any, effect: str = "invariant", excess: float = 0.3) -> mc.Relearned:
+    """A result of one run of which relearning says this, and whose effect has that verdict."""
+    accuracy = dict.fromkeys(("no_cue", "cue", "rand_cue"), 0.9) | {"rand_image": 0.1}
+    found = run_records.model(run_records.SHORTCUT if effect == "sensitive" else accuracy, rand_cue=effect)
+    return run_records.relearned(found, state, excess)
+
+
+@pytest.mark.parametrize(
+    ("states", "advice"),
+    [
+        ({"a": "uses", "b": "gone"}, "Gone in b: nothing came back"),
+        ({"a": "uses", "b": "hidden"}, "Hidden in b: a few steps bring it back"),
+        ({"a": "uses", "b": "uses"}, "Change what is in use first"),
+    ],
+)
+def test_the_advice_of_relearning_is_about_the_network_that_it_names(states: dict[str, str], advice: str):
+    found = {
+        name: relearned("gone" if state == "uses" else state, "sensitive" if state == "uses" else "invariant")
+        for name, state in states.items()
+    }
+    assert {name: own.state for name, own in found.items()} == states
+    assert make_relearned_card(found).advice.startswith(advice)
+
+
+def test_where_the_effect_is_open_relearning_alone_says_nothing():
+    card = make_relearned_card({"": relearned("hidden", "undetermined")})
+    assert card.answers[0].verdict == "not settled" and card.answers[0].number.startswith("effect ")
+    assert card.answers[0].interval.endswith("relearning by itself says hidden")
+
+
+def test_several_runs_are_counted_by_their_states():
+    two = join_relearned([relearned("hidden", "sensitive"), relearned("hidden")])
+    card = make_relearned_card({"": two})
+    assert card.answers[0].verdict == "in use in 1, hidden in 1 of 2" and card.answers[0].style == "open"
+
+
+def test_a_merge_shows_the_bounds_that_its_verdict_rests_on():
+    suite = mc.Suite(planted_splits(400), SPLITS[0])
+    found = mc.merge({"a": reads(0), "b": reads(1)}, mc.Mean(), suite, tolerance=0.01)
+    card = card_of(found, "May they be merged?")
+    pair = min(found.judged.worse or found.judged.open or found.judged.differences, key=lambda one: one.difference)
+    low, high = pair.judged_interval
+    assert card.answers[0].interval == f"bounds {100 * low:+.2f} to {100 * high:+.2f}, tolerance 1.00"
+    alone = mc.merge(
+        {"a": reads(0), "b": reads(1)}, mc.Mean(), mc.Suite({"rows": planted_splits(40)[SPLITS[0]]}, "rows")
+    )
+    assert [one.question for one in alone.cards()] == ["May they be merged?"]
+
+
+def test_runs_have_cards_of_their_networks_paths_and_claims():
+    demo = run_records.quickstart_record()
+    assert [card.question for card in demo.cards()] == [
+        "Which networks rely on the cue?", "Is the cue gone, or hidden?", "Which paths join them?",
+    ]  # fmt: skip
+    table = run_records.table1_record()
+    claims = card_of(table, "Does what the paper says hold here?")
+    assert sum(int(answer.number.split()[0]) for answer in claims.answers) == 4
+
+
 # ---------------------------------------------------------------- samples
 
 
@@ -137,10 +283,58 @@ def test_images_are_shown_side_by_side_with_their_labels():
     assert found.labels["photos"] == ("cat", "dog") * 4 and not found.texts
 
 
-def test_images_on_an_unknown_scale_are_stretched_to_their_range():
-    x = torch.linspace(3.0, 5.0, 16).reshape(1, 1, 4, 4)
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        ((0.0, 0.5, 1.0), (0, 128, 255)),  # as torchvision's ToTensor leaves them
+        ((-1.0, 0.0, 1.0), (0, 128, 255)),
+        ((3.0, 4.0, 5.0), (0, 128, 255)),  # stretched
+        ((5.0, 5.0, 5.0), (128, 128, 128)),
+        ((math.nan, 2.0, math.inf), (0, 128, 255)),
+    ],
+)
+def test_images_of_any_scale_are_shown(values: tuple[float, ...], shown: tuple[int, ...]):
+    x = torch.tensor(values).reshape(1, 1, 1, 3)
     pixels = show_examples(mc.Suite({"odd": (x, torch.tensor([0]))}, "odd")).pictures["odd"].pixels()
-    assert pixels.min() == 0 and pixels.max() == 255
+    assert pixels[0, :, 0].tolist() == list(shown)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 3, 3), (4, 1, 2, 3, 3), (4, 2, 3, 3)])
+def test_what_is_no_picture_is_shown_in_numbers(shape: tuple[int, ...]):
+    found = show_examples(mc.Suite({"odd": (torch.zeros(shape), torch.zeros(4).long())}, "odd"))
+    assert not found.pictures and found.texts["odd"][0] == "0, 0, 0, 0, 0, 0, 0, 0, ..."
+
+
+def test_a_label_without_a_name_is_a_number():
+    images = mc.datasets.ImageSet(torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1]), ("cat", "dog"))
+    object.__setattr__(images, "y", torch.tensor([-1, 7]))
+    assert show_examples(mc.Suite({"photos": images}, "photos")).labels["photos"] == ("-1", "7")
+
+
+class Broken(Dataset):
+    """A map-style dataset that cannot be read any more."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int):
+        raise OSError("the disk is gone")
+
+
+def test_what_cannot_be_shown_is_named_and_loses_no_result(caplog: pytest.LogCaptureFixture):
+    suite = mc.Suite({"fine": (torch.zeros(2, 3), torch.tensor([0, 1]))}, "fine")
+    suite._splits["broken"] = MapStyle("broken", Broken())  # as a disk that went away after the check
+    found = show_examples(suite)
+    assert found.left_out == ("broken",) and list(found.texts) == ["fine"]
+    assert "split 'broken' is not shown: OSError: the disk is gone" in caplog.text
+
+
+def test_samples_that_are_private_stand_nowhere(tmp_path: Path):
+    suite = mc.Suite(planted_splits(40), SPLITS[0])
+    found = mc.audit(reads(0), reads(1), suite, ts=3, alignment="none", samples=False)
+    save_report(found, tmp_path / "audit.html")
+    assert found.to_dict()["examples"]["texts"] == {}
+    assert "samples of every split" not in (tmp_path / "audit.html").read_text(encoding="utf-8")
 
 
 def test_texts_are_shown_as_the_model_reads_them(tmp_path: Path):
@@ -173,9 +367,10 @@ def test_of_a_map_style_dataset_the_shown_samples_alone_are_read():
     data.read = 0
     found = show_examples(suite)
     assert found.texts["rows"] == ("0, 0, 0", "1, 1, 1", "2, 2, 2", "3, 3, 3")
-    assert found.labels["rows"] == ("0", "1", "0", "1") and data.read <= 9
+    assert found.labels["rows"] == ("0", "1", "0", "1") and data.read == 8
 
 
 def test_batches_are_not_read_for_the_page():
     loader = DataLoader(Counting(), batch_size=2)
-    assert not show_examples(mc.Suite({"rows": loader}, "rows")).texts
+    found = show_examples(mc.Suite({"rows": loader}, "rows"))
+    assert not found.texts and found.left_out == ("rows",)

@@ -12,6 +12,7 @@ from mechconn.report import save_report
 from planted_pairs import audit_planted, make_linear, planted_splits, reads
 from run_records import fig4_record, fig13_record, quickstart_record, table1_record
 
+MORE = ("photographs of another year", "box of another colour", "background at random", "no box and no caption")
 WIDTHS = {"phone": 390, "tablet": 768, "desktop": 1280}
 LOOK = """(page, window) => {
   const shown = (e) => e.getClientRects().length > 0;
@@ -78,7 +79,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A page of every kind that a command writes."""
     folder = tmp_path_factory.mktemp("pages")
     files = {name: folder / f"{name}.html" for name in ("audit", "demo", "runs", "merge", "relearning")}
-    save_report(audit_planted(), files["audit"])
+    save_report(audit_planted(MORE, names=("fine-tuned on clean photographs", "trained without boxes")), files["audit"])
     save_report(quickstart_record(), files["demo"])
     save_runs([table1_record(), fig4_record(), fig13_record()], files["runs"])
     suite = mc.Suite(planted_splits(40), "with box")

@@ -184,6 +184,7 @@ class AuditConfig(Config):
         description="whether row i of every split shows the same sample; default: known of images in files of one name",
         examples=[True],
     )
+    samples: bool = Field(default=True, description="false: neither page nor files show samples of the splits")
     tolerance: float = Field(
         default=0.05,
         ge=0,

@@ -247,6 +247,7 @@ def run_audit(
         ignore=config.ignore,
         seed=seed,
         compute=compute,
+        samples=config.samples,
     )
     own = {"config": config.model_dump(mode="json"), "sha256 of the weights": job.hashes}
     return replace(

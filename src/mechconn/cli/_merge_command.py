@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -128,7 +129,14 @@ def _merge_judged(plan: MergePlan, as_json: bool) -> None:
         found = run_merge(job, compute(report))
         found = write_merged(job, found, plan.output, plan.shard_size)
     told = f"Folder: {plan.output}\nReport: {plan.output / PAGE}"
-    sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\n{told}\n")
+    sys.stdout.write(_write_json(found) if as_json else f"{found}\n\n{told}\n")
+
+
+def _write_json(found: Any) -> str:
+    """The result without its samples, in a line."""
+    from mechconn.plotting import Examples
+
+    return replace(found, examples=Examples()).to_json() + "\n"
 
 
 def _judge(plan: MergePlan, as_json: bool) -> None:
@@ -139,7 +147,7 @@ def _judge(plan: MergePlan, as_json: bool) -> None:
     with show_progress_bars() as (report, _):
         found = run_merge(job, compute(report))
     save_report(found, plan.output)
-    sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\nReport: {plan.output}\n")
+    sys.stdout.write(_write_json(found) if as_json else f"{found}\n\nReport: {plan.output}\n")
 
 
 def _prepare(plan: MergePlan) -> tuple[Any, Any]:

@@ -244,6 +244,7 @@ def run_merge(job: MergeJob, compute: Compute) -> Merged:
         "until": job.config.until,
         "seed": job.request.seed,
         "compute": compute,
+        "samples": job.config.samples,
     }
     if job.merged is not None:
         found = judge_merged(job.models, job.merged, job.suite, method=job.request.method, **asked)

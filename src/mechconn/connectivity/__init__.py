@@ -24,6 +24,7 @@ from mechconn.connectivity._measure_star import LEAST_POINTS as LEAST_POINTS
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN
 from mechconn.connectivity._path_verdict import TOLERANCE as TOLERANCE
 from mechconn.connectivity._path_verdict import PathVerdict as PathVerdict
+from mechconn.connectivity._path_verdict import combine_verdicts as combine_verdicts
 from mechconn.connectivity._plane import Plane as Plane
 from mechconn.connectivity._plane import PlanePoint as PlanePoint
 from mechconn.connectivity._plane import evaluate_plane as evaluate_plane

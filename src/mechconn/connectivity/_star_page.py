@@ -15,6 +15,7 @@ from mechconn.plotting import (
     Table,
     choose_line_style,
     draw_marks,
+    escape_label,
     format_interval,
     make_panel_grid,
     place_legend,
@@ -51,9 +52,9 @@ def write_star_headline(found: StarBarriers) -> str:
     )
     if len(nearer) == len(splits):
         return f"In {measure} the star is nearer to held-out runs than these are to each other, on every split"
-    parts = [f"no solution as the held-out runs are on {_join(unlike)}"] if unlike else []
-    parts += [f"nearer to held-out runs than these are to each other on {_join(nearer)}"] if nearer else []
-    parts += [f"farther from held-out runs than these are from each other on {_join(farther)}"] if farther else []
+    parts = [f"no solution as the held-out runs are on {', '.join(unlike)}"] if unlike else []
+    parts += [f"nearer to held-out runs than these are to each other on {', '.join(nearer)}"] if nearer else []
+    parts += [f"farther from held-out runs than these are from each other on {', '.join(farther)}"] if farther else []
     if not nearer and not farther:
         shown = f"that in {measure} the star is nearer to held-out runs than these are to each other"
         return f"It is not shown {shown}" if not unlike else f"The star is {parts[0]}, and it is not shown {shown}"
@@ -68,10 +69,6 @@ def _name_measure(found: StarBarriers) -> str:
 def _describe_excess(found: StarBarriers, split: str) -> str:
     value = found.compare(split).excess.value
     return f"is above the mean of theirs by {value:.3g}, more than {found.tolerance:g}"
-
-
-def _join(splits: Sequence[str]) -> str:
-    return ", ".join(splits)
 
 
 def write_star_findings(found: StarBarriers) -> Iterator[str]:
@@ -277,7 +274,7 @@ def draw_star_barriers(found: StarBarriers, ax: Axes | None = None) -> Figure:
     series = {
         GROUP_NAMES[group]: [mark_barrier(found.mean(split, group)) for split in splits] for group in found.groups
     }
-    names = [split for split in splits]
+    names = list(splits)
     return draw_marks(names, series, f"mean barrier ({found.unit})", "split", ax)
 
 
@@ -296,7 +293,7 @@ def draw_star_curves(found: StarBarriers) -> Figure:
         for number, group in enumerate(found.groups):
             colour = choose_line_style(GROUP_NAMES[group], number)["color"]  # that of the marks by split
             _draw_rises(axes, found, split, group, colour)
-        axes.set_title(split, fontsize=10, loc="left")
+        axes.set_title(escape_label(split), fontsize=10, loc="left")
         axes.set_xlabel("t")
         axes.set_ylabel(f"rise ({found.unit})")
         strip_axes(axes)

@@ -58,9 +58,9 @@ class MapStyle:
         """Inputs of the rows `index`."""
         return self._read(index)[0]
 
-    def targets(self, index: Tensor) -> Tensor:
-        """Targets of the rows `index`, without reading those of others."""
-        return self._read(index)[1]
+    def read(self, index: Tensor) -> tuple[Any, Tensor]:
+        """(inputs, targets) of the rows `index`, without reading others."""
+        return self._read(index)
 
     def seen_by(self, taken: ForwardSignature | None) -> MapStyle:
         """The same samples, read by a forward pass's signature."""

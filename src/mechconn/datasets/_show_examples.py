@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from mechconn.core import TOKEN_IDS, TOKEN_MASK, MapStyle, RowSubset, SampleSource, is_source, isolate_rng
+from mechconn.core import (
+    TOKEN_IDS,
+    TOKEN_MASK,
+    MapStyle,
+    RowSubset,
+    SampleSource,
+    is_source,
+    isolate_rng,
+    log_warnings,
+    move_inputs,
+)
+from mechconn.datasets._images import ImageSet
 from mechconn.datasets._label_names import read_class_names
-from mechconn.datasets._strips import make_strip
+from mechconn.datasets._strips import find_scale, make_strip
 from mechconn.datasets._suite import CuedSet, Suite
 from mechconn.datasets._tokenizer import TextTokenizer
 from mechconn.plotting import Examples
@@ -19,52 +30,84 @@ IMAGES, WRITTEN = 8, 4
 """How many samples of a split are shown: of images, and of texts and tables."""
 LARGEST = 128
 """Most pixels of a shown image's side."""
-KINDS = ("pictures", "texts", "labels")
 COLUMNS, LETTERS = 8, 240
 """Most columns of a table, and letters of a text, that are shown."""
 
 
 def show_examples(suite: Suite) -> Examples:
-    """The first samples of every split; of splits that are batches, which are read in order, none.
+    """The first samples of every split; splits that are batches, which are read in order, are named instead.
 
-    Rows are read by their numbers, so that no random number of the user's is drawn.
+    Rows are read by their numbers, once, and no random number of the user's is drawn. A split that cannot be shown is
+    named, with a warning that says why.
 
     Example:
         >>> suite = Suite({"cue": (torch.tensor([[1.0, 2.5]]), torch.tensor([1]))}, reference="cue")
         >>> show_examples(suite).texts, show_examples(suite).labels
         ({'cue': ('1, 2.5',)}, {'cue': ('1',)})
     """
-    found: list[Examples] = []
+    shown: dict[str, Examples] = {}
     with isolate_rng(0, "examples"):
-        found = [_show_split(name, data) for name, data in suite.items() if is_source(data)]
-    merged = [{key: value for part in found for key, value in getattr(part, kind).items()} for kind in KINDS]
-    return Examples(*merged, same_rows=all(suite.rows_shared(name) for name in suite))
+        for name, data in suite.items():
+            if is_source(data):
+                try:
+                    shown[name] = _show_split(name, data)
+                except Exception as error:  # a page without some samples is better than an audit that is lost
+                    log_warnings("samples", [f"split {name!r} is not shown: {type(error).__name__}: {error}"])
+    return Examples(
+        pictures={name: picture for own in shown.values() for name, picture in own.pictures.items()},
+        texts={name: texts for own in shown.values() for name, texts in own.texts.items()},
+        labels={name: labels for own in shown.values() for name, labels in own.labels.items()},
+        same_rows=all(suite.rows_shared(name) for name in suite),
+        left_out=tuple(name for name in suite if name not in shown),
+    )
 
 
 def _show_split(name: str, data: SampleSource) -> Examples:
     """The first samples of one split."""
-    first = data.inputs(torch.arange(1))
-    images = isinstance(first, Tensor) and first.dim() == 4 and first.shape[1] in (1, 3)
-    rows = torch.arange(min(IMAGES if images else WRITTEN, len(data)))
-    labels = {name: tuple(_name_labels(data, rows))}
-    if images:
-        return Examples({name: make_strip(data, len(rows), LARGEST)}, {}, labels)
-    return Examples({}, {name: tuple(_write_inputs(data, data.inputs(rows)))}, labels)
+    x, y = _read_rows(data, torch.arange(min(IMAGES, len(data))))
+    x, y = move_inputs(x, torch.device("cpu")), y.cpu()
+    if _are_images(x):
+        picture = make_strip(x, find_scale(data), known=_is_own(data), largest=LARGEST)
+        return Examples({name: picture}, {}, {name: tuple(_name_labels(data, y))})
+    written = _first(x, WRITTEN)
+    return Examples({}, {name: tuple(_write_inputs(data, written))}, {name: tuple(_name_labels(data, y[:WRITTEN]))})
 
 
-def _name_labels(data: Any, rows: Tensor) -> list[str]:
-    """The label of each row by its name, else as a number; of many labels a row, these."""
-    names, found = read_class_names(data), _read_targets(data, rows)
-    if found.dim() == 1 and names is not None and not found.is_floating_point():
-        return [names[label] for label in found.tolist()]
-    return [_shorten(_write_number(value) for value in row.flatten().tolist()) for row in found]
-
-
-def _read_targets(data: Any, rows: Tensor) -> Tensor:
-    """The targets of some rows, without reading other samples of a map-style dataset."""
+def _read_rows(data: Any, rows: Tensor) -> tuple[Any, Tensor]:
+    """(inputs, targets) of some rows, each sample of a map-style dataset read once."""
     if isinstance(data, RowSubset):
-        return _read_targets(data.source, data.rows[rows])
-    return data.targets(rows) if isinstance(data, MapStyle) else data.y[rows]
+        return _read_rows(data.source, data.rows[rows])
+    return data.read(rows) if isinstance(data, MapStyle) else (data.inputs(rows), data.y[rows])
+
+
+def _first(x: Any, count: int) -> Any:
+    return {name: part[:count] for name, part in x.items()} if isinstance(x, Mapping) else x[:count]
+
+
+def _are_images(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] in (1, 3) and not x.is_complex()
+
+
+def _is_own(data: Any) -> bool:
+    """Whether the samples are images of this library, which are in [-1, 1]."""
+    while data is not None and not isinstance(data, ImageSet):
+        data = _find_below(data)
+    return data is not None
+
+
+def _find_below(data: Any) -> Any:
+    """The dataset that another one is made of; None where there is none."""
+    if isinstance(data, CuedSet):
+        return data.content
+    return getattr(data, "below", getattr(data, "source", None))
+
+
+def _name_labels(data: Any, y: Tensor) -> list[str]:
+    """The label of each row by its name, else as a number; of several labels a row, these."""
+    names = read_class_names(data)
+    if y.dim() == 1 and names is not None and not y.is_floating_point():
+        return [names[label] if 0 <= label < len(names) else str(label) for label in y.tolist()]
+    return [_shorten(_write_number(value) for value in row.flatten().tolist()) for row in y]
 
 
 def _write_inputs(data: Any, x: Any) -> list[str]:
@@ -82,11 +125,11 @@ def _write_inputs(data: Any, x: Any) -> list[str]:
     return [_shorten(line) for line in lines]
 
 
-def _write_number(value: float) -> str:
+def _write_number(value: complex) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4g}"
 
 
-def _shorten(parts: Any) -> str:
+def _shorten(parts: Iterable[str]) -> str:
     listed = list(parts)
     return ", ".join(listed[:COLUMNS]) + (", ..." if len(listed) > COLUMNS else "")
 
@@ -102,5 +145,5 @@ def _find_tokenizer(data: Any) -> TextTokenizer | None:
     while data is not None:
         if (raw := getattr(data, "raw", None)) is not None:
             return raw.tokenizer
-        data = data.content if isinstance(data, CuedSet) else getattr(data, "below", getattr(data, "source", None))
+        data = _find_below(data)
     return None

@@ -21,31 +21,47 @@ def make_strips(suite: Mapping[str, Data], count: int = 8) -> dict[str, Picture]
     sources = {name: split for name, split in suite.items() if isinstance(split, SampleSource)}
     first = {name: source.inputs(torch.tensor([0])) for name, source in sources.items()}
     pictures = [name for name, x in first.items() if isinstance(x, Tensor) and x.dim() == 4]
-    return {name: make_strip(sources[name], count) for name in pictures}
+    return {name: _draw_first(sources[name], count) for name in pictures}
 
 
-def make_strip(scenes: SampleSource, count: int, largest: int | None = None) -> Picture:
-    """The first `count` images side by side, shrunk to at most `largest` pixels a side.
+def _draw_first(scenes: SampleSource, count: int) -> Picture:
+    return make_strip(scenes.inputs(torch.arange(min(count, len(scenes)))), find_scale(scenes), known=True)
 
-    [-1, 1] becomes black to white; images on another scale that is not known are stretched to their own range.
+
+def make_strip(x: Tensor, scale: Normalised | None, *, known: bool, largest: int | None = None) -> Picture:
+    """Images side by side.
+
+    Args:
+        x: images of shape [N, 1 or 3, H, W]: bytes, or floating point.
+        scale: the normalisation that they went through; None where there is none.
+        known: whether they are in [-1, 1], from black to white; else the scale is told by their values: [0, 1],
+            [-1, 1], or neither, which is stretched to the range of the finite values.
+        largest: most pixels of a side; larger images are shrunk.
     """
-    x = scenes.inputs(torch.arange(min(count, len(scenes))))
-    pixels = x if x.dtype == torch.uint8 else to_bytes(_to_unit_range(x.float(), _find_scale(scenes)))
+    pixels = x if x.dtype == torch.uint8 else to_bytes(_to_unit_range(x.float(), scale, known))
     if largest is not None and max(pixels.shape[2:]) > largest:
         pixels = _shrink(pixels, largest)
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
     gaps = pad(pixels, (0, GAP), value=255)
-    return Picture.of(torch.cat(gaps.unbind(0), dim=2)[:, :, :-GAP].permute(1, 2, 0))
+    return Picture.of(torch.cat(gaps.unbind(0), dim=2)[:, :, :-GAP].permute(1, 2, 0).cpu())
 
 
-def _to_unit_range(x: Tensor, scale: Normalised | None) -> Tensor:
-    """Images in [-1, 1]."""
+def _to_unit_range(x: Tensor, scale: Normalised | None, known: bool) -> Tensor:
+    """Images in [-1, 1]; what is not finite is at the nearer end, NaN black."""
     if scale is not None:
         return scale.restore(x)
-    low, high = x.aminmax()
-    known = bool(low >= -1.0 - ROUNDING) and bool(high <= 1.0 + ROUNDING)
-    return x if known else 2.0 * (x - low) / (high - low) - 1.0
+    if known:
+        return x
+    finite = x[x.isfinite()]
+    low, high = (float(v) for v in finite.aminmax()) if len(finite) else (0.0, 1.0)
+    if low >= -ROUNDING and high <= 1.0 + ROUNDING:
+        low, high = 0.0, 1.0
+    elif low >= -1.0 - ROUNDING and high <= 1.0 + ROUNDING:
+        low, high = -1.0, 1.0
+    elif low == high:  # grey
+        low, high = low - 1.0, high + 1.0
+    return (2.0 * (x - low) / (high - low) - 1.0).nan_to_num(nan=-1.0, posinf=1.0, neginf=-1.0)
 
 
 def _shrink(pixels: Tensor, largest: int) -> Tensor:
@@ -55,7 +71,7 @@ def _shrink(pixels: Tensor, largest: int) -> Tensor:
     return shrunk.round().clamp(0, 255).to(torch.uint8)
 
 
-def _find_scale(scenes: Any) -> Normalised | None:
+def find_scale(scenes: Any) -> Normalised | None:
     """The normalisation that the inputs went through; None where there is none."""
     while scenes is not None and not isinstance(scenes, Normalised):
         scenes = getattr(scenes, "below", getattr(scenes, "source", None))

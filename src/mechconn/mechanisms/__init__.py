@@ -65,7 +65,7 @@ from mechconn.mechanisms._measure import measure_invariance as measure_invarianc
 from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
 from mechconn.mechanisms._mechanism_cards import describe_effect as describe_effect
-from mechconn.mechanisms._mechanism_cards import make_reliance_card as make_reliance_card
+from mechconn.mechanisms._mechanism_cards import list_reliance_cards as list_reliance_cards
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
 from mechconn.mechanisms._method_comparison import TuningRun as TuningRun
 from mechconn.mechanisms._neighbours import Neighbours as Neighbours

@@ -40,7 +40,7 @@ from mechconn.core import (
 from mechconn.datasets import Clusters, Suite, check_interventions, check_label_names, read_clusters, show_examples
 from mechconn.losses import cross_entropy
 from mechconn.mechanisms._amounts import choose_shift_margin
-from mechconn.mechanisms._audit_cards import list_audit_cards
+from mechconn.mechanisms._audit_cards import NO_PATH, list_audit_cards
 from mechconn.mechanisms._audit_groups import describe_group_task, measure_audit_groups
 from mechconn.mechanisms._audit_migration import migrate_audit
 from mechconn.mechanisms._audit_page import make_audit_sections
@@ -224,6 +224,7 @@ def audit(
     compute: Compute | None = None,
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
+    samples: bool = True,
 ) -> Audit:
     """Do these two models use the same mechanisms, and what joins them?
 
@@ -269,6 +270,8 @@ def audit(
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where model_a is.
         progress: short for `Compute(progress=...)`; counts steps.
+        samples: whether the result holds the first samples of every split, which its page and its files show; False
+            where they are private.
 
     Raises:
         ValueError: as in `compare_mechanisms` and `evaluate_path`; with `relearn` as in `measure_relearning`, of the
@@ -311,7 +314,7 @@ def audit(
     if blocks is not None and not why:  # before the work, not after it
         group_parameters(list(a.network.make_weightless_parameters()), blocks, None)
         check_blocks(policy)
-    notes = [f"{say_not_one_module(names, why)}. So no path in weight space joins them."] if why else []
+    notes = [f"{say_not_one_module(names, why)}. {NO_PATH}"] if why else []
     by_group = measure_audit_groups(groups, (a, b), names)
     similarity, unlike = (None, []) if layers is None else compare_audit_layers(a, b, layers)
     probes = measure_probes(probe, None if relearn is None else relearn.control, given, names, seed, compute)
@@ -365,7 +368,7 @@ def audit(
         relearned=relearned,
         probes=probes,
         groups=by_group,
-        examples=show_examples(suite),
+        examples=show_examples(suite) if samples else Examples(),
     )
 
 

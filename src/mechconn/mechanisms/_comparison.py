@@ -88,7 +88,7 @@ class Comparison(Result, kind="comparison"):
         """The headline, the question, and the verdict with its reason."""
         (a, b), marks = self.names, ("(A)", "(B)")
         who = " and ".join(name if name in "AB" else f"{name} {mark}" for name, mark in zip((a, b), marks, strict=True))
-        why = explain_similarity(self.verdict, self.a, self.b, self.agreement, self.names)
+        why = explain_similarity(self.verdict, self.a, self.b, self.agreement, self.names, most=2)
         return Header(self.headline, f"Do {who} use the same mechanisms?", self.verdict, why)
 
     def cards(self) -> list[Card]:
@@ -135,13 +135,14 @@ class Comparison(Result, kind="comparison"):
         return draw_effects(dict(zip(self.names, (self.a, self.b), strict=True)), ax)
 
     def __str__(self) -> str:
-        lines = [self.headline, f"{self.verdict}: {self.why}"]
+        (a, b), why = self.names, explain_similarity(self.verdict, self.a, self.b, self.agreement, self.names)
+        lines = [self.headline, f"{self.verdict}: {why}"]
         for split, apart in self.differences.items():
             low, high = apart.interval
             lines.append(
-                f"  {split}: A {self.a[split].effect:+.4g} {self.a[split].verdict}, "
-                f"B {self.b[split].effect:+.4g} {self.b[split].verdict}, "
-                f"B - A {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
+                f"  {split}: {a} {self.a[split].effect:+.4g} {self.a[split].verdict}, "
+                f"{b} {self.b[split].effect:+.4g} {self.b[split].verdict}, "
+                f"{b} - {a} {apart.effect:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
             )
         lines += [f"  {reduction}" for reduction in self.less.values()]
         lines += [f"  {describe_clusters(self.a.clusters)}"] if self.over == "clusters" else []

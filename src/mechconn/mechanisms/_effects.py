@@ -14,7 +14,7 @@ from mechconn.mechanisms._invariance_page import (
     make_level_section,
 )
 from mechconn.mechanisms._judge import ALPHA, SMALLEST, Judgement
-from mechconn.mechanisms._mechanism_cards import make_reliance_card
+from mechconn.mechanisms._mechanism_cards import list_reliance_cards
 from mechconn.plotting import Card, Header, Result, Section
 from mechconn.stats import Interval, describe_clusters
 
@@ -238,7 +238,7 @@ class Invariance(Result, Mapping[str, Effect], kind="invariance"):
 
     def cards(self) -> list[Card]:
         """What does the model rely on?"""
-        return [make_reliance_card("the model", self)] if self.interventions else []
+        return list(list_reliance_cards("the model", self))
 
     def rows(self) -> list[dict[str, Any]]:
         """One record per split: means with their intervals, and the effect where it is not the reference."""

@@ -20,8 +20,9 @@ def explain_similarity(
     b: Invariance,
     agreement: Mapping[str, str],
     names: tuple[str, str] = ("A", "B"),
+    most: int | None = None,
 ) -> str:
-    """What decided whether two models are alike, with every intervention that did."""
+    """What decided whether two models are alike, with every intervention that did, or with `most` of them."""
     parts = []
     for name, agreed in agreement.items():
         here, there = a[name], b[name]
@@ -33,6 +34,8 @@ def explain_similarity(
             parts.append(f"{name} is undetermined on {' and '.join(open_sides)}")
         elif verdict == "similar":
             parts.append(f"both are {here.verdict} to {name}")
+    if most is not None and len(parts) > most:
+        parts = [*parts[:most], f"and {len(parts) - most} more"]
     for side, found in zip(names, (a, b), strict=True):
         if found.uninformative and found.invariant_to:
             parts.append(f"what {side} is invariant to says nothing about what it uses: {found.uninformative}")

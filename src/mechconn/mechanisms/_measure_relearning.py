@@ -37,6 +37,7 @@ from mechconn.mechanisms._relearning_checks import (
 )
 from mechconn.mechanisms._relearning_setup import RelearningSetup
 from mechconn.network import unwrap_module
+from mechconn.plotting import Examples
 
 Models: TypeAlias = nn.Module | Sequence[nn.Module]
 """One training run's network, or a list of several runs'."""
@@ -68,6 +69,7 @@ def measure_relearning(
     compute: Compute | None = None,
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
+    samples: bool = True,
 ) -> Relearned:
     """Is a mechanism gone, or hidden? How fast does a network follow it again, against one that never met it?
 
@@ -110,6 +112,8 @@ def measure_relearning(
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
         progress: short for `Compute(progress=...)`; counts relearned copies.
+        samples: whether the result holds the first samples of every split, which its page and its files show; False
+            where they are private.
 
     Raises:
         ValueError: neither a control nor a placebo, or both; another number of controls than models; until="settled"
@@ -155,7 +159,7 @@ def measure_relearning(
     drawn = {name: setup.relearn(f"other {name}", other) for name, other in others.items()}
     found = setup.make_result(runs, drawn, "control" if placebo is None else "placebo")
     log_warnings("relearning", found.notes)
-    return replace(found, examples=show_examples(suite))
+    return replace(found, examples=show_examples(suite) if samples else Examples())
 
 
 def _list_models(name: str, models: Models) -> list[nn.Module]:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from mechconn.core import NOT_SAVED
 from mechconn.mechanisms._effects import CONFIDENCE, Invariance
-from mechconn.mechanisms._mechanism_cards import make_reliance_card
-from mechconn.mechanisms._relearned_cards import ask_about, make_relearned_card
+from mechconn.mechanisms._mechanism_cards import list_reliance_cards
+from mechconn.mechanisms._relearned_cards import SEE_RELEARNING, ask_about, make_relearned_card
 from mechconn.mechanisms._relearned_page import draw_relearning, list_relearning_rows, make_relearning_sections
 from mechconn.mechanisms._relearned_sentences import write_headline, write_reason
 from mechconn.mechanisms._relearning_verdict import RelearningVerdict, State, find_state
@@ -203,8 +203,10 @@ class Relearned(Result, kind="relearning"):
 
     def cards(self) -> list[Card]:
         """Is the mechanism gone, or hidden, and does the network rely on it before any step?"""
-        before = [run.before for run in self.runs] if len(self.runs) == 1 else []
-        return [make_relearned_card({"": self}), *(make_reliance_card("the network", found) for found in before)]
+        cards = [make_relearned_card({"": self})]
+        if len(self.runs) == 1:
+            cards += list_reliance_cards("the network", self.runs[0].before, none=SEE_RELEARNING)
+        return cards
 
     @property
     def headline(self) -> str:

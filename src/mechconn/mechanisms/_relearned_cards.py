@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mechconn.mechanisms._invariance_page import choose_effect_scale
+from mechconn.connectivity import join_words
+from mechconn.mechanisms._mechanism_cards import describe_effect
 from mechconn.mechanisms._relearned_sentences import RELEARNED, describe_plan, name_mechanism, write_points
 from mechconn.plotting import MOST_ANSWERS, Answer, AnswerStyle, Card, format_interval, make_card
 
@@ -19,14 +21,14 @@ STATES: Mapping[str, tuple[str, AnswerStyle]] = {
     "gone": ("gone", "invariant"),
     "undetermined": ("not settled", "open"),
 }
+SEE_RELEARNING = "No effect beyond the margin; whether it is gone or hidden stands beside."
 
 
 def make_relearned_card(found: Mapping[str, Relearned], most: int = MOST_ANSWERS) -> Card:
-    """Is it gone, or hidden? Of each network, and of several training runs of each."""
-    answers = [answer for name, own in found.items() for answer in _answer_relearned(name, own, len(found) > 1)]
-    return make_card(
-        ask_about(next(iter(found.values()))), answers, advise_on_states(list(found.values())), RELEARNED, most
-    )
+    """Is it gone, or hidden? Of each network; of several training runs how many have each state."""
+    question = ask_about(next(iter(found.values())))
+    answers = [_answer_network(name if len(found) > 1 else "", own) for name, own in found.items()]
+    return make_card(question, answers, advice=_advise(found), anchor=RELEARNED, most=most)
 
 
 def ask_about(found: Relearned) -> str:
@@ -34,10 +36,16 @@ def ask_about(found: Relearned) -> str:
     return f"Is {name_mechanism(found)} gone, or hidden?"
 
 
-def _answer_relearned(name: str, found: Relearned, several: bool) -> Iterator[Answer]:
-    for number, run in enumerate(found.runs):
-        about = " ".join(filter(None, (name if several else "", f"run {number}" if len(found.runs) > 1 else "")))
-        yield _answer_run(found, run, about)
+def _answer_network(about: str, found: Relearned) -> Answer:
+    """The state with the number that says it."""
+    if len(found.runs) == 1:
+        return _answer_run(found, found.runs[0], about)
+    counts = Counter(found.states)
+    said = ", ".join(f"{STATES[state][0]} in {count}" for state, count in counts.items())
+    style = STATES[found.states[0]][1] if len(counts) == 1 else "open"
+    number = f"{write_points(found.excess)} over the {found.compared_with} after steps of relearning"
+    interval = f"95 % interval over runs {format_interval(found.mean_excess, 100, '+.1f')}"
+    return Answer(f"{said} of {len(found.runs)}", style, about, number, interval)
 
 
 def _answer_run(found: Relearned, run: RelearningRun, about: str) -> Answer:
@@ -45,11 +53,10 @@ def _answer_run(found: Relearned, run: RelearningRun, about: str) -> Answer:
     state = found.find_state(run)
     verdict, style = STATES[state]
     effect = run.before[found.intervention]
-    if state in ("uses", "avoids") and effect.verdict == "sensitive":
-        scale = choose_effect_scale(run.before)
-        number = f"effect {scale.write(effect.effect)} {scale.unit}"
-        interval = f"{100 * effect.confidence:.4g} % interval {scale.write_interval(effect.adjusted_interval)}"
-        return Answer(verdict, style, about, number, interval)
+    if effect.verdict == "undetermined" or (effect.verdict == "sensitive" and state in ("uses", "avoids")):
+        shown = describe_effect(run.before, found.intervention, about)
+        beside = f"; relearning by itself says {run.verdict}" if effect.verdict == "undetermined" else ""
+        return Answer(verdict, style, about, f"effect {shown.number}", shown.interval + beside)
     value, bounds, what = (run.excess, run.interval, "after steps of relearning")
     if state == "uses":
         value, bounds, what = (run.at_start, run.at_start_interval, "before any step")
@@ -57,16 +64,38 @@ def _answer_run(found: Relearned, run: RelearningRun, about: str) -> Answer:
     return Answer(verdict, style, about, number, f"{what}, 95 % interval {format_interval(bounds, 100, '+.1f')}")
 
 
-def advise_on_states(found: Sequence[Relearned]) -> str:
-    """What to do next, by the worst state among the networks."""
-    states = {own.find_state(run) for own in found for run in own.runs}
-    plans = [plan for own in found for run in own.runs if (plan := describe_plan(run))]
-    if "hidden" in states:
-        return "Hidden: a few steps bring it back. Try another method or more clean samples, then relearn again."
-    if plans:
-        return f"{plans[0]} would settle it."
-    if states & {"uses", "avoids"}:
-        return "Change what is in use first (mechconn.compare_methods), then ask again of the result."
-    if states == {"gone"}:
-        return "Gone at these rates and steps; others may still bring it back."
-    return "More relearning seeds or rows narrow the interval."
+def _advise(found: Mapping[str, Relearned]) -> str:
+    """What to do next: of what is hidden, else of what is open, else of what is gone, else of what is in use."""
+    states = {name: set(own.states) for name, own in found.items()}
+    if hidden := _name(states, "hidden"):
+        return f"{hidden}a few steps bring it back. Try another method or more clean samples, then relearn again."
+    if plans := list(_list_plans(found)):
+        return plans[0]
+    if gone := _name(states, "gone"):
+        return f"{gone}nothing came back at these rates and steps; others may still bring it back."
+    return "Change what is in use first (mechconn.compare_methods), then ask again of the result."
+
+
+def _name(states: Mapping[str, Collection[str]], state: str) -> str:
+    """The networks with a state, as the beginning of a sentence; empty where there is none."""
+    names = [name for name, own in states.items() if state in own]
+    if not names:
+        return ""
+    return f"{STATES[state][0].capitalize()}{' in ' + join_words(names) if len(states) > 1 else ''}: "
+
+
+def _list_plans(found: Mapping[str, Relearned]) -> Iterator[str]:
+    """What would settle the networks that are open."""
+    for name, own in found.items():
+        whom = f" of {name}" if len(found) > 1 else ""
+        for run in own.runs:
+            if own.find_state(run) != "undetermined":
+                continue
+            effect = run.before[own.intervention]
+            if effect.verdict == "undetermined" and effect.to_settle is not None:
+                unit = "rows" if effect.clusters is None else "clusters"
+                yield f"About {effect.to_settle:,} {unit} would settle the effect of {own.intervention}{whom}."
+            elif plan := describe_plan(run):
+                yield f"{plan} would settle the relearning{whom}."
+            else:
+                yield f"What would settle the relearning{whom} is not known; the notes below say what limits it."

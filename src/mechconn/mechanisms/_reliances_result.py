@@ -18,7 +18,7 @@ from mechconn.mechanisms._invariance_page import (
     make_effect_cell,
     make_level_cell,
 )
-from mechconn.mechanisms._mechanism_cards import make_reliance_card
+from mechconn.mechanisms._mechanism_cards import list_reliance_cards
 from mechconn.plotting import (
     Card,
     Cell,
@@ -148,7 +148,7 @@ class Reliances(Result, Mapping[str, Effect], kind="reliances"):
 
     def cards(self) -> list[Card]:
         """What does the model rely on? The largest effects first."""
-        return [make_reliance_card("the model", self.invariance)]
+        return list(list_reliance_cards("the model", self.invariance))
 
     def header(self) -> Header:
         """What the model relies on, the largest effects first, and how much is invariant or open."""

@@ -62,6 +62,7 @@ def judge_merged(
     compute: Compute | None = None,
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
+    samples: bool = True,
 ) -> Merged:
     """Judge a network that was merged before against its parents, as `merge` judges what it merges.
 
@@ -87,6 +88,8 @@ def judge_merged(
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`.
         progress: short for `Compute(progress=...)`; counts networks, or looks.
+        samples: whether the result holds the first samples of every split, which its page and its files show; False
+            where they are private.
 
     Raises:
         ValueError: the merged network is another module than its parents, or as in `merge`.
@@ -114,7 +117,7 @@ def judge_merged(
         models, _Given(own.params, {"method": "merged before"} if not method else dict(method)), suite,
         norm=_OwnStatistics(own.buffers), margin=margin, tolerance=tolerance, on=on, better=better, splits=splits,
         ignore=ignore, loss=loss, metrics=metrics, cluster=cluster, until=until, seed=seed, compute=compute,
-        device=device, progress=progress,
+        device=device, progress=progress, samples=samples,
     )  # fmt: skip
 
 

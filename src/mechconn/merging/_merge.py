@@ -67,6 +67,7 @@ from mechconn.network import (
     join_networks,
     resolve_norm,
 )
+from mechconn.plotting import Examples
 from mechconn.symmetry import Symmetry
 
 STAGE = "evaluating parents and merged networks"
@@ -96,6 +97,7 @@ def merge(
     compute: Compute | None = None,
     device: str | torch.device | None = None,
     progress: Progress | bool | None = None,
+    samples: bool = True,
 ) -> Merged:
     """Merge networks into one, and judge whether it may take their place: not worse than any of them on any split.
 
@@ -139,6 +141,8 @@ def merge(
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where each model is.
         progress: short for `Compute(progress=...)`; counts networks, or looks.
+        samples: whether the result holds the first samples of every split, which its page and its files show; False
+            where they are private.
 
     Raises:
         ValueError: fewer than two networks, networks that are not one module (two are named), a tolerance below zero,
@@ -202,7 +206,7 @@ def merge(
         settings={**merging.describe(policy, measured), "until": until},
         seconds=time.perf_counter() - started,
         environment=read_environment(str(merging.first.settings["device"])),
-        examples=show_examples(suite),
+        examples=show_examples(suite) if samples else Examples(),
         model=list(built.values())[-1],
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from mechconn.mechanisms import choose_effect_scale, make_reliance_card
+from mechconn.mechanisms import choose_effect_scale, list_reliance_cards
 from mechconn.merging._merge_sentences import FATES, describe_fate
 from mechconn.merging._merge_verdict import ParentDifference
 from mechconn.plotting import Answer, AnswerStyle, Card, make_card
@@ -25,13 +25,15 @@ def list_merge_cards(found: Merged) -> Iterator[Card]:
     """The verdict on every merged network, the mechanisms of the one that counts, and those of the parents."""
     yield _make_verdict_card(found)
     yield from _list_fate_cards(found)
-    yield from (make_reliance_card(name, found.parents[name], "fates") for name in found.names[:MOST_PARENTS])
+    yield from (
+        card for name in found.names[:MOST_PARENTS] for card in list_reliance_cards(name, found.parents[name], "fates")
+    )
 
 
 def _make_verdict_card(found: Merged) -> Card:
     several = found.after is not None
     answers = [_answer_verdict(found, judged, WHEN[which] * several) for which, judged in found.networks.items()]
-    return make_card(MAY, answers, _advise(found), find_anchor(found))
+    return make_card(MAY, answers, advice=_advise(found), anchor=find_anchor(found))
 
 
 def find_anchor(found: Merged) -> str:
@@ -45,7 +47,8 @@ def _answer_verdict(found: Merged, judged: MergeJudgement, about: str) -> Answer
     pair = _find_lowest(found, judged)
     scale = choose_effect_scale(judged.invariance)
     number = f"{scale.write(pair.difference)} {scale.unit} against {pair.parent} on {pair.split}"
-    interval = "" if pair.same_network else f"95 % interval {scale.write_interval(pair.interval)}"
+    limit = f"tolerance {scale.write(found.tolerance, '')}"
+    interval = limit if pair.same_network else f"bounds {scale.write_interval(pair.judged_interval)}, {limit}"
     return Answer(word, VERDICTS[judged.verdict], about, number, interval)
 
 
@@ -85,4 +88,4 @@ def _list_fate_cards(found: Merged) -> Iterator[Card]:
     ]
     question = "What becomes of the mechanisms?" if several else f"What becomes of {next(iter(fates))}?"
     advice = "Whether what is lost or gained is wanted, only you know; the effects of every network stand below."
-    yield make_card(question, answers, advice, "fates")
+    yield make_card(question, answers, advice=advice, anchor="fates")

@@ -16,8 +16,8 @@ def make_change_card(places: Mapping[str, Mapping[str, ChangeSummary]]) -> Card:
     (place, changes), *more = places.items()
     answers = [_answer_change(name, change) for name, change in changes.items()]
     where = f" ({place}; {len(more)} more below)" if more else ""
-    advice = "A random change of the same norms stands beside each below; whether the cue is gone relearning says."
-    return make_card(f"Does subtracting the change remove the cue?{where}", answers, advice, most=len(answers))
+    why = "A random change of the same norms stands beside each below; whether the cue is gone, relearning says."
+    return make_card(f"Does subtracting the change remove the cue?{where}", answers, why=why, most=len(answers))
 
 
 def _answer_change(name: str, change: ChangeSummary) -> Answer:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mechconn.connectivity import combine_verdicts, join_words
 from mechconn.core import RAND_CUE
 from mechconn.mechanisms import Invariance, Relearned, describe_effect, make_relearned_card
 from mechconn.paper._claims import Claim
@@ -14,6 +16,7 @@ from mechconn.paper._run_tables import (
     CellPlace,
     combine_models,
     combine_relearned,
+    group_paths,
     tabulate_barriers,
 )
 from mechconn.paper._split_names import abbreviate_split
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST = 5
 """How many networks or paths a card shows."""
+MOST_SHOWN = 3
+"""How many answers of a run stand on top of a page of several."""
 RELIANCE, PATHS, CLAIMS = "reliance", "paths", "claims"
 """Anchors of the sections that hold the evidence."""
 CONNECTED: Mapping[str, AnswerStyle] = {"connected": "holds", "not connected": "does-not-hold", "undetermined": "open"}
@@ -38,19 +43,19 @@ def list_run_cards(record: RunRecord, claims: Sequence[Claim]) -> Iterator[Card]
     yield from cards
     if not cards and record.findings:
         header = record.header()
-        yield Card(header.question or header.title, (), advice=write_sentence(record.findings[0]))
+        yield Card(header.question or header.title, (), why=write_sentence(record.findings[0]))
 
 
 def list_cue_cards(results: Sequence[CueResult]) -> Iterator[Card]:
     """Of the first place: reliance on the cue, gone or hidden, and the paths."""
-    models, relearned, barriers = combine_models(results), combine_relearned(results), tabulate_barriers(results)
+    models, relearned = combine_models(results), combine_relearned(results)
     if models:
         yield _make_reliance_card(models)
     if relearned:
         place, named = next(iter(relearned.items()))
         yield _make_states_card(place, named, len(relearned))
-    if barriers:
-        yield _make_path_card(barriers)
+    if any(result.paths for result in results):
+        yield _make_path_card(results)
 
 
 def _say_where(place: CellPlace, places: int) -> str:
@@ -66,48 +71,40 @@ def _make_reliance_card(found: Mapping[CellPlace, Mapping[str, Invariance]]) -> 
         if RAND_CUE in model
         for effect in (describe_effect(model, RAND_CUE, ""),)
     ]
-    advice = f"Effect of a random cue ({abbreviate_split(RAND_CUE)}) on accuracy; which network should, you decide."
-    return make_card(f"Which networks rely on the cue?{_say_where(place, len(found))}", answers, advice, RELIANCE, MOST)
+    question = f"Which networks rely on the cue?{_say_where(place, len(found))}"
+    why = f"Effects of a random cue ({abbreviate_split(RAND_CUE)}) on accuracy."
+    return make_card(question, answers, why=why, anchor=RELIANCE, most=MOST)
 
 
 def _make_states_card(place: CellPlace, named: Mapping[str, Relearned], places: int) -> Card:
-    """Of one seed the states; of several in how many runs it is hidden."""
-    question = f"Is the cue gone, or hidden?{_say_where(place, places)}"
-    first = next(iter(named.values()))
     card = make_relearned_card(named, most=MOST)
-    if len(first.runs) == 1:
-        return Card(question, card.answers, card.more, card.advice, card.anchor)
-    answers = [
-        Answer(
-            f"hidden in {own.count('hidden')} of {len(own.runs)}",
-            "sensitive" if own.count("hidden") else "open",
-            name,
-            f"excess {100 * own.excess:+.1f} points",
-            f"gone in {own.count('gone')}; 95 % interval over seeds {format_interval(own.mean_excess, 100, '+.1f')}",
-        )
-        for name, own in named.items()
-    ]
-    return make_card(question, answers, card.advice, card.anchor, MOST)
+    return replace(card, question=f"Is the cue gone, or hidden?{_say_where(place, places)}")
 
 
-def _make_path_card(found: Mapping[CellPlace, Mapping[str, Mapping[str, BarrierMean]]]) -> Card:
-    place, named = next(iter(found.items()))
-    answers = [_answer_path(name, values) for name, values in named.items()]
-    advice = "A barrier is evidence beside the effects, which decide; none does not prove one mechanism."
-    return make_card(f"Which paths join them?{_say_where(place, len(found))}", answers, advice, PATHS, MOST)
+def _make_path_card(results: Sequence[CueResult]) -> Card:
+    """The paths of the first place, judged as a profile is: on the reference and the interventions."""
+    barriers, paths = tabulate_barriers(results), group_paths(results)
+    place, named = next(iter(barriers.items()))
+    answers = []
+    for name, values in named.items():
+        profile = paths[place][name][0].profile
+        decide = {split: values[split] for split in (profile.reference, *profile.interventions)}
+        answers.append(_answer_path(name, decide))
+    question = f"Which paths join them?{_say_where(place, len(barriers))}"
+    why = "A barrier, or none, is evidence beside the effects, which decide."
+    return make_card(question, answers, why=why, anchor=PATHS, most=MOST)
 
 
 def _answer_path(name: str, values: Mapping[str, BarrierMean]) -> Answer:
-    """The verdict over the splits, with the highest barrier."""
-    verdicts = {value.verdict for value in values.values()}
-    verdict = next((one for one in ("not connected", "undetermined") if one in verdicts), "connected")
-    known = {split: value for split, value in values.items() if value.mean is not None and value.verdict == verdict}
-    if any(value.shifted for value in values.values()) and verdict == "connected":
+    """The verdict over the splits, with the highest barrier among those that decided."""
+    verdict = combine_verdicts({value.verdict for value in values.values()})
+    decided = {split: value for split, value in values.items() if value.verdict == verdict}
+    if verdict == "connected" and any(value.shifted for value in values.values()):
         verdict = "undetermined"
     word = "not settled" if verdict == "undetermined" else verdict
-    if not known:
-        return Answer(word, CONNECTED[verdict], name)
-    split, highest = max(known.items(), key=lambda item: item[1].mean or 0.0)
+    if bad := [abbreviate_split(split) for split, value in decided.items() if value.mean is None]:
+        return Answer(word, CONNECTED[verdict], name, f"the loss is not finite on {join_words(bad)}")
+    split, highest = max(decided.items(), key=lambda item: item[1].mean or 0.0)
     interval = format_interval(highest.interval, form=".2f")
     return Answer(
         word,
@@ -125,10 +122,19 @@ def _list_claim_cards(record: RunRecord, claims: Sequence[Claim]) -> Iterator[Ca
     counts = Counter(claim.verdict for claim in claims)
     source = "the paper" if record.is_of_paper else "the source"
     answers = [
-        Answer("not settled" if verdict == "undetermined" else verdict, style, number=f"{counts[verdict]} statements")
+        Answer(
+            "not settled" if verdict == "undetermined" else verdict, style, number=f"{counts[verdict]} of {len(claims)}"
+        )
         for verdict, style in HOLDS.items()
         if counts[verdict]
     ]
     broken = next((claim for claim in claims if claim.verdict == "does not hold"), None)
-    advice = "" if broken is None else f"Does not hold: {write_sentence(broken.statement)}"
-    yield make_card(f"Does what {source} says hold here?", answers, advice, CLAIMS)
+    why = "" if broken is None else f"Does not hold: {write_sentence(broken.statement)}"
+    yield make_card(f"Does what {source} says hold here?", answers, why=why, anchor=CLAIMS)
+
+
+def make_overview_card(record: RunRecord) -> Card:
+    """A run on top of a page of several: its first answers, and the way to its part."""
+    header, cards = record.header(), record.cards()
+    first = cards[-1] if cards else Card("", ())
+    return Card(header.title, first.answers[:MOST_SHOWN], why=header.question, anchor=record.id)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mechconn.core import write_atomically
+from mechconn.paper._run_cards import make_overview_card
 from mechconn.paper._run_record import RunRecord
 from mechconn.paper._split_names import LEGEND
 from mechconn.plotting import flatten_settings, make_page_parts, render_template
@@ -22,6 +23,7 @@ def save_runs(records: Sequence[RunRecord], file: str | Path) -> None:
         OSError: the folder does not exist or cannot be written.
     """
     runs = [(record, make_page_parts(record, record.id), flatten_settings(dict(record.settings))) for record in records]
+    cards = [make_overview_card(record) for record in records]
     of_paper = all(record.is_of_paper for record in records)
-    page = render_template("runs.html.j2", "paper", runs=runs, legend=LEGEND, of_paper=of_paper)
+    page = render_template("runs.html.j2", "paper", runs=runs, cards=cards, legend=LEGEND, of_paper=of_paper)
     write_atomically(Path(file), page.encode())

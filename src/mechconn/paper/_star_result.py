@@ -174,8 +174,8 @@ class StarSummary(RunPart, kind="star"):
         answers = [
             Answer(verdict, STYLES[verdict], number=f"{found[verdict]} of {found.total()}") for verdict in STYLES
         ]
-        advice = "Every verdict is right together with the others with 95 %, approximately (Student's t)."
-        return [make_card("Is the star nearer to unseen runs than these to each other?", answers, advice)]
+        why = "Every verdict is right together with the others with 95 %, approximately (Student's t)."
+        return [make_card("Is the star nearer to unseen runs than these to each other?", answers, why=why)]
 
     @property
     def findings(self) -> tuple[str, ...]:

@@ -223,7 +223,7 @@ def _make_travel_card(fix: str, networks: Mapping[str, WayMeans]) -> Card:
         for name, means in networks.items()
         if means.verdicts
     ]
-    return make_card(f"Does the fix travel: {fix}?", answers, "Counts are pairs of seeds.", most=len(answers))
+    return make_card(f"Does the fix travel: {fix}?", answers, why="Counts are pairs of seeds.", most=len(answers))
 
 
 Pairs: TypeAlias = Mapping[tuple[str, str], WayFacts]

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from mechconn.plotting._sections import Header
 
 AnswerStyle: TypeAlias = Literal["sensitive", "invariant", "holds", "does-not-hold", "open", ""]
+STYLES: Mapping[str, AnswerStyle] = {
+    "undetermined": "open",
+    "not settled": "open",
+    "yes": "holds",
+    "no": "does-not-hold",
+    "holds": "holds",
+    "does not hold": "does-not-hold",
+    "connected": "holds",
+    "not connected": "does-not-hold",
+    "similar": "invariant",
+    "dissimilar": "sensitive",
+    "invariant": "invariant",
+    "sensitive": "sensitive",
+}
+"""How the words of verdicts are coloured; others have no colour."""
+MOST_ANSWERS = 4
+"""How many answers a card shows."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +61,7 @@ class Card:
         question: in the reader's words.
         answers: the first few, the most telling first.
         more: what is left out of the answers, and where it stands; empty where nothing is.
+        why: what the answers rest on, or do not say.
         advice: what to do next.
         anchor: of the section that holds the evidence.
     """
@@ -49,6 +69,7 @@ class Card:
     question: str
     answers: tuple[Answer, ...]
     more: str = ""
+    why: str = ""
     advice: str = ""
     anchor: str = ""
 
@@ -57,12 +78,14 @@ class Card:
         return f"{self.question} {'; '.join(map(str, self.answers))}"
 
 
-MOST_ANSWERS = 4
-"""How many answers a card shows."""
-
-
 def make_card(
-    question: str, answers: list[Answer], advice: str = "", anchor: str = "", most: int = MOST_ANSWERS
+    question: str,
+    answers: Sequence[Answer],
+    *,
+    why: str = "",
+    advice: str = "",
+    anchor: str = "",
+    most: int = MOST_ANSWERS,
 ) -> Card:
     """A card of so many answers at most; `more` counts the verdicts of the others.
 
@@ -70,26 +93,27 @@ def make_card(
         >>> make_card("Which?", [Answer("yes"), Answer("no"), Answer("no")], most=1).more
         'and 2 more below: 2 no'
     """
-    left, counts = answers[most:], dict[str, int]()
-    for answer in left:
-        counts[answer.verdict] = counts.get(answer.verdict, 0) + 1
+    counts = Counter(answer.verdict for answer in answers[most:])
     said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    more = f"and {len(left)} more below: {said}" if left else ""
-    return Card(question, tuple(answers[:most]), more, advice, anchor)
+    more = f"and {counts.total()} more below: {said}" if counts else ""
+    return Card(question, tuple(answers[:most]), more, why, advice, anchor)
 
 
 def make_header_card(header: Header) -> list[Card]:
-    """The question and the verdict of a header; none where it has none."""
+    """The question and the verdict of a header with its reason; none where it has no verdict."""
     if not header.verdict:
         return []
-    return [Card(header.question or header.title, (Answer(header.verdict),), advice=write_sentence(header.why))]
+    answer = Answer(header.verdict, STYLES.get(header.verdict, ""))
+    return [Card(header.question or header.title, (answer,), why=write_sentence(header.why))]
 
 
 def write_sentence(text: str) -> str:
     """A text as a sentence.
 
     Example:
-        >>> write_sentence("it is invariant")
-        'It is invariant.'
+        >>> write_sentence("it is invariant"), write_sentence("")
+        ('It is invariant.', '')
     """
-    return f"{text[:1].upper()}{text[1:]}" if text.endswith(".") else f"{text[:1].upper()}{text[1:]}."
+    if not text:
+        return ""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

@@ -68,7 +68,7 @@ def draw_curves(
     for axes, (measure, splits) in zip(panels, measured.items(), strict=True):
         draw_split_curves(axes, ts, measure, splits, numbers)
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
-            axes.axvline(t, linestyle=":", color="gray", label=f"{split}: {value} at t = {t:g}")
+            axes.axvline(t, linestyle=":", color="gray", label=escape_label(f"{split}: {value} at t = {t:g}"))
         draw_saved_ends(axes, measure, [place for place in saved if place[1] == measure], numbers)
         axes.set_xlabel(escape_label(f"t, from {start} (0) to {end} (1)"))
         axes.set_ylabel(labels.get(measure, escape_label(measure)))
@@ -317,7 +317,7 @@ def draw_plane(
             paper = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.7}
             text = rf"$\theta_{{{name.upper()}}}$"  # plain letters would be taken for the split C
             axes.annotate(text, (across, up), textcoords="offset points", xytext=(6, 6), bbox=paper)
-        axes.set_title(split)
+        axes.set_title(escape_label(split))
         axes.set_aspect("equal", adjustable="box")
         axes.set_xlabel("distance in weight space")
     if image is not None:

@@ -21,12 +21,14 @@ class Examples:
         texts: split -> its first texts, or rows of a table in words.
         labels: split -> the names of the labels of these samples.
         same_rows: whether sample i of every split is known to show one row of the data.
+        left_out: splits of which no sample is shown: batches, which are read in order, or samples that have no picture.
     """
 
     pictures: Mapping[str, Picture] = field(default_factory=dict)
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     same_rows: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 def make_examples_section(found: Examples) -> Iterator[Section]:
@@ -63,4 +65,5 @@ def _write_note(found: Examples) -> str:
         said.append(f"Labels, from left to right, in every split: {', '.join(next(iter(labels.values())))}.")
     else:
         said += [f"Labels of {split}, from left to right: {', '.join(names)}." for split, names in labels.items()]
+    said += [f"Not shown: {', '.join(found.left_out)}."] if found.left_out else []
     return " ".join(said)
