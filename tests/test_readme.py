@@ -21,9 +21,15 @@ from texts import texts
 with isolate_rng(0, "import"):
     import transformers
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", re.S)
+"""An example, and what stands below it as its output."""
+
 PAGES = (
     "arithmetic",
+    "changing",
+    "choosing",
     "extending",
     "features",
     "formats",
@@ -41,43 +47,41 @@ PAGES = (
     "symmetries",
     "transplants",
 )
-"""Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
+"""Pages of docs/ whose examples print what stands below them; `test_every_page_is_run` names the others' tests."""
+
+TRAINED = ("changing", "in_python")
+"""Pages that print numbers of trained networks, which move with the version of torch: words are compared alone."""
+
+
+def read_page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def leave_numbers_out(text: str) -> str:
+    return re.sub(r"[=<] #", "~ #", re.sub(r"\d[\d,]*(\.\d+)?(e-?\d+)?", "#", text))
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 8192
 
 
 @pytest.mark.slow
-def test_the_examples_run_and_tell_the_story(
+def test_the_readmes_example_and_the_tour_print_what_stands_there(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.chdir(tmp_path)
-    example, more, compared, aligned, audited, _, joined, changed, *_ = re.findall(
-        r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
-    )
+    ((code, shown),) = EXAMPLES.findall(README)
+    first, *others = EXAMPLES.findall(read_page("in_python"))
+    assert first == (code, shown) and len(others) > 8
+    assert len([line for line in code.splitlines() if line]) <= 10
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert re.search(r"^  rand_cue: -0\.\d+ \(95 % interval .*\), sensitive, adjusted p = ", printed, re.M)
-    assert "Barrier(height=" in printed
-    assert printed.splitlines()[-1] in ("invariant", "sensitive", "undetermined")
-    exec(compile(more, "README.md", "exec"), names)
-    assert "interval=(" in capsys.readouterr().out
-    assert (tmp_path / "path.png").read_bytes().startswith(b"\x89PNG")
-    exec(compile(compared, "README.md", "exec"), names)
-    printed = capsys.readouterr().out.splitlines()
-    assert re.match(r"A relies on rand_cue and B is invariant to it: \d+\.\d of \d+\.\d points less \(", printed[0])
-    assert printed[1] == "dissimilar: A is sensitive to rand_cue and B is invariant to it"
-    assert any(line.startswith("rand_cue: less on B by 0.") for line in printed)
-    exec(compile(aligned, "README.md", "exec"), names)
-    assert "activation matching: distance" in capsys.readouterr().out
-    exec(compile(audited, "README.md", "exec"), names)
-    assert "The mechanisms of theta_C (A) and theta_NC (B) are " in capsys.readouterr().out
+    with isolate_rng(0, "docs"):
+        for example, printed in (first, *others):
+            exec(compile(example, "in_python.md", "exec"), names)
+            assert leave_numbers_out(capsys.readouterr().out) == leave_numbers_out(printed)
+    for picture in ("compared.png", "path.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert "<!doctype html>" in (tmp_path / "audit.html").read_text(encoding="utf-8")
-    exec(compile(joined, "README.md", "exec"), names)
-    assert re.match(r"\{'no_cue': 0\.\d+, .*\}\n([AB] is right on .* as saved|$)", capsys.readouterr().out)
-    exec(compile(changed, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert re.search(r"^\| CBFT (\| \d+\.\d \(\d+\.\d to \d+\.\d\) ){4}\|$", printed, re.M)
-    assert re.search(r"^DFR (invariant|sensitive|undetermined)$", printed, re.M)
-    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
 def forget_module(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,9 +125,8 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     (tmp_path / "photos" / "places.csv").write_text(PLACES, encoding="utf-8")
     data = texts(40)
     names = {"input_ids": data.input_ids, "attention_mask": data.attention_mask, "labels": data.y}
-    section = README.read_text(encoding="utf-8").split("## My model, my data")[1].split("\n## ")[0]
-    for example in re.findall(r"```python\n(.*?)```", section, re.S):
-        exec(compile(example, "README.md", "exec"), names)
+    for example, _ in EXAMPLES.findall(read_page("your_model")):
+        exec(compile(example, "your_model.md", "exec"), names)
     printed = capsys.readouterr().out
     assert len(re.findall("rand_cue|darker", printed)) >= 3
     assert "accuracy by group (95 % intervals):\n  y=0, place=land: " in printed
@@ -137,7 +140,7 @@ def test_the_pages_print_what_stands_there(
     page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An example that begins with the name of a file is that file, which later ones import."""
-    text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    text = read_page(page)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     # What the page defines is gone after it, so that other tests find the names that they expect.
@@ -145,8 +148,8 @@ def test_the_pages_print_what_stands_there(
     for kind in (ResultFigure, Recipe):
         monkeypatch.setattr(kind, "registered", dict(kind.registered))
     names: dict[str, object] = {}
-    examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", text, re.S)
-    assert len(examples) > 3
+    examples = EXAMPLES.findall(text)
+    assert examples
     with isolate_rng(0, "docs"):
         for example, printed in examples:
             if file := re.match(r"# (my_\w+)\.py\n", example):
@@ -154,18 +157,22 @@ def test_the_pages_print_what_stands_there(
                 forget_module(file[1], monkeypatch)
                 continue
             exec(compile(example, f"{page}.md", "exec"), names)
-            assert capsys.readouterr().out == printed
+            found = capsys.readouterr().out
+            if page in TRAINED:
+                found, printed = leave_numbers_out(found), leave_numbers_out(printed)
+            assert found == printed
     for operation in re.findall(r'^@symmetry_rule\("(my_rule::\w+)"', text, re.M):
         remove_symmetry_rule(operation)
 
 
 def test_every_page_is_run() -> None:
-    pages = {file.stem for file in (README.parent / "docs").glob("*.md")}
-    assert pages == {*PAGES, "theory", "glossary", "architectures", "how_fast", "scaling"}
+    """theory.md by tests/theory/test_page.py, your_model.md and in_python.md by tests of their own, above."""
+    with_examples = {file.stem for file in (ROOT / "docs").glob("*.md") if EXAMPLES.search(read_page(file.stem))}
+    assert with_examples == {*PAGES, "in_python", "theory", "your_model"}
 
 
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(recipe = .*?)```", README.read_text(encoding="utf-8"), re.S)
+    (example,) = re.findall(r"```toml\n(recipe = .*?)```", read_page("reproducing"), re.S)
     (tmp_path / "own.toml").write_text(example, encoding="utf-8")
     recipe, scale, settings, _ = resolve_settings(str(tmp_path / "own.toml"))
     assert (recipe, scale) == ("table1", "small")
@@ -175,9 +182,9 @@ def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
 
 def test_every_recipe_is_named_where_people_look(capsys: pytest.CaptureFixture[str]) -> None:
     recipes = {name for name, kind in Recipe.registered.items() if kind.__module__.startswith("mechconn.")}
-    listed = README.read_text(encoding="utf-8").split("## The paper as commands")[1].split("\n\n")[1]
+    listed = read_page("reproducing").split("## Recipes")[1]
     assert set(re.findall(r"^\| `(\w+)`", listed, re.M)) == recipes
-    made = re.findall(r"^RECIPES := (.*)$", (README.parent / "Makefile").read_text(encoding="utf-8"), re.M)
+    made = re.findall(r"^RECIPES := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert set(made[0].split()) == recipes
     with pytest.raises(SystemExit, match="0"):
         main(["run", "--help"])
