@@ -1,4 +1,4 @@
-"""The audit of two classifiers of texts, one in shards and one an adapter on it, by the one command of docs/audit.md."""
+"""Two classifiers of texts, one in shards and one an adapter on it, audited by the one command of docs/audit.md."""
 
 from __future__ import annotations
 
