@@ -7,7 +7,9 @@ from pathlib import Path
 
 import peft
 import pytest
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import mechconn as mc
 from image_files import pixels, write_class_folder
@@ -163,6 +165,33 @@ def test_the_pages_print_what_stands_there(
             assert found == printed
     for operation in re.findall(r'^@symmetry_rule\("(my_rule::\w+)"', text, re.M):
         remove_symmetry_rule(operation)
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_questions_run(tmp_path: Path) -> None:
+    """Each call in the column "one line" of questions.md, on a task that is planted."""
+    task = mc.datasets.cue_task("planted", rows=200, test_rows=100)
+    suite, clean = task.suite, task.clean.sample(50, seed=0)
+    with isolate_rng(0, "networks"):
+        fresh, a, b = (nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 4)) for _ in range(3))
+    data, change = suite["cue"], mc.weight_change(a, b)
+    x = data.inputs(torch.arange(100))
+    names = {"mc": mc, "suite": suite, "clean": clean, "cued": task.train, "data": data, "x": x, "norm": None}
+    names |= {"a": a, "b": b, "fresh": fresh, "model": a, "before": a, "after": b, "base": a, "tuned": b, "never": b}
+    names |= {"runs": [a, b], "models": {"a": a, "b": b}, "first": a, "other": b, "change": change}
+    names |= {"column": [row % 2 for row in range(100)], "groups": {"y": data.y}, "rows": task.cue_only(20)}
+    names |= {"files": mc.save_outputs(a, suite, tmp_path), "symmetry": mc.symmetry_of(a, x[:2])}
+    names |= {"tasks": [mc.TuningTask(a, clean, suite, cued=task.train)], "methods": {"naive": mc.NaiveFineTuning()}}
+    lines = re.findall(r"^\|[^|]*\| `(mc\.[^`]*)`", read_page("questions"), re.M)
+    assert len(lines) > 15
+    for line in lines:
+        images = {"data": draw_images()} if "blur" in line else {}
+        assert eval(compile(line, "questions.md", "eval"), names | images) is not None
+
+
+def draw_images() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return 2 * torch.rand(20, 1, 4, 4, generator=draw) - 1, torch.arange(20) % 4
 
 
 def test_every_page_is_run() -> None:
