@@ -216,6 +216,28 @@ def draw_images() -> tuple[torch.Tensor, torch.Tensor]:
     return 2 * torch.rand(20, 1, 4, 4, generator=draw) - 1, torch.arange(20) % 4
 
 
+def list_anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and the site give to headings."""
+    headings = re.findall(r"^#+ (.*)$", drop_code(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def drop_code(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+def test_every_link_leads_somewhere() -> None:
+    missing = []
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)\s]+)\)", drop_code(page)):
+            file, _, anchor = target.partition("#")
+            place = page.parent / file if file else page
+            here = not target.startswith("http")
+            if here and (not place.exists() or (anchor and anchor not in list_anchors(place))):
+                missing.append(f"{page.name}: {target}")
+    assert not missing
+
+
 def test_every_page_is_run() -> None:
     """theory.md by tests/theory/test_page.py, your_model.md and in_python.md by tests of their own, above."""
     with_examples = {file.stem for file in (ROOT / "docs").glob("*.md") if EXAMPLES.search(read_page(file.stem))}
