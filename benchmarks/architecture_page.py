@@ -10,6 +10,8 @@ Row = Mapping[str, Any]
 
 HEAD = """# A table of architectures
 
+This page answers: can my architecture be read, and which of its symmetries are known?
+
 For {families} families of networks, with small sizes and random weights: whether the operations can be read, how much
 of the network its symmetries cover, and whether its function stays. `benchmarks/architectures.py` builds them from
 configurations and writes this page; nothing is downloaded.

@@ -4,10 +4,13 @@ import re
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import peft
 import pytest
+import torch
 from safetensors.torch import save_file
+from torch import nn
 
 import mechconn as mc
 from image_files import pixels, write_class_folder
@@ -21,9 +24,15 @@ from texts import texts
 with isolate_rng(0, "import"):
     import transformers
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", re.S)
+"""An example, and what stands below it as its output."""
+
 PAGES = (
     "arithmetic",
+    "changing",
+    "choosing",
     "extending",
     "features",
     "formats",
@@ -41,43 +50,50 @@ PAGES = (
     "symmetries",
     "transplants",
 )
-"""Pages of docs/ whose examples print what stands below them; theory.md has a test of its own."""
+"""Pages of docs/ whose examples print what stands below them; `test_every_page_is_run` names the others' tests."""
+
+TRAINED = ("changing", "in_python")
+"""Pages that print numbers of trained networks, which move with the version of torch: words are compared alone."""
+
+
+def read_page(name: str) -> str:
+    return (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def leave_numbers_out(text: str) -> str:
+    return re.sub(r"[=<] #", "~ #", re.sub(r"\d[\d,]*(\.\d+)?(e-?\d+)?", "#", text))
+
+
+def read_numbers(text: str) -> list[float]:
+    """In points of a hundred, but for whole numbers."""
+    return [float(number) * (100 if abs(float(number)) <= 1 else 1) for number in re.findall(r"-?\d+\.\d+", text)]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= 8192
 
 
 @pytest.mark.slow
-def test_the_examples_run_and_tell_the_story(
+def test_the_readmes_example_and_the_tour_print_what_stands_there(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.chdir(tmp_path)
-    example, more, compared, aligned, audited, _, joined, changed, *_ = re.findall(
-        r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.S
-    )
+    ((code, shown),) = EXAMPLES.findall(README)
+    first, *others = EXAMPLES.findall(read_page("in_python"))
+    assert first == (code, shown) and len(others) > 8
+    assert len([line for line in code.splitlines() if line]) <= 10
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert re.search(r"^  rand_cue: -0\.\d+ \(95 % interval .*\), sensitive, adjusted p = ", printed, re.M)
-    assert "Barrier(height=" in printed
-    assert printed.splitlines()[-1] in ("invariant", "sensitive", "undetermined")
-    exec(compile(more, "README.md", "exec"), names)
-    assert "interval=(" in capsys.readouterr().out
-    assert (tmp_path / "path.png").read_bytes().startswith(b"\x89PNG")
-    exec(compile(compared, "README.md", "exec"), names)
-    printed = capsys.readouterr().out.splitlines()
-    assert re.match(r"A relies on rand_cue and B is invariant to it: \d+\.\d of \d+\.\d points less \(", printed[0])
-    assert printed[1] == "dissimilar: A is sensitive to rand_cue and B is invariant to it"
-    assert any(line.startswith("rand_cue: less on B by 0.") for line in printed)
-    exec(compile(aligned, "README.md", "exec"), names)
-    assert "activation matching: distance" in capsys.readouterr().out
-    exec(compile(audited, "README.md", "exec"), names)
-    assert "The mechanisms of theta_C (A) and theta_NC (B) are " in capsys.readouterr().out
+    exec(compile(code, "README.md", "exec"), names)
+    found = capsys.readouterr().out
+    assert leave_numbers_out(found) == leave_numbers_out(shown)
+    # Between one and two threads they move by up to 4 points.
+    assert read_numbers(found) == pytest.approx(read_numbers(shown), abs=15)
+    for example, printed in others:
+        exec(compile(example, "in_python.md", "exec"), names)
+        assert leave_numbers_out(capsys.readouterr().out) == leave_numbers_out(printed)
+    for picture in ("compared.png", "path.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
     assert "<!doctype html>" in (tmp_path / "audit.html").read_text(encoding="utf-8")
-    exec(compile(joined, "README.md", "exec"), names)
-    assert re.match(r"\{'no_cue': 0\.\d+, .*\}\n([AB] is right on .* as saved|$)", capsys.readouterr().out)
-    exec(compile(changed, "README.md", "exec"), names)
-    printed = capsys.readouterr().out
-    assert re.search(r"^\| CBFT (\| \d+\.\d \(\d+\.\d to \d+\.\d\) ){4}\|$", printed, re.M)
-    assert re.search(r"^DFR (invariant|sensitive|undetermined)$", printed, re.M)
-    assert (tmp_path / "history.png").read_bytes().startswith(b"\x89PNG")
 
 
 def forget_module(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,9 +137,8 @@ def test_the_examples_on_models_and_data_of_ones_own_run(
     (tmp_path / "photos" / "places.csv").write_text(PLACES, encoding="utf-8")
     data = texts(40)
     names = {"input_ids": data.input_ids, "attention_mask": data.attention_mask, "labels": data.y}
-    section = README.read_text(encoding="utf-8").split("## My model, my data")[1].split("\n## ")[0]
-    for example in re.findall(r"```python\n(.*?)```", section, re.S):
-        exec(compile(example, "README.md", "exec"), names)
+    for example, _ in EXAMPLES.findall(read_page("your_model")):
+        exec(compile(example, "your_model.md", "exec"), names)
     printed = capsys.readouterr().out
     assert len(re.findall("rand_cue|darker", printed)) >= 3
     assert "accuracy by group (95 % intervals):\n  y=0, place=land: " in printed
@@ -137,7 +152,7 @@ def test_the_pages_print_what_stands_there(
     page: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An example that begins with the name of a file is that file, which later ones import."""
-    text = (README.parent / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    text = read_page(page)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     # What the page defines is gone after it, so that other tests find the names that they expect.
@@ -145,8 +160,8 @@ def test_the_pages_print_what_stands_there(
     for kind in (ResultFigure, Recipe):
         monkeypatch.setattr(kind, "registered", dict(kind.registered))
     names: dict[str, object] = {}
-    examples = re.findall(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", text, re.S)
-    assert len(examples) > 3
+    examples = EXAMPLES.findall(text)
+    assert examples
     with isolate_rng(0, "docs"):
         for example, printed in examples:
             if file := re.match(r"# (my_\w+)\.py\n", example):
@@ -154,18 +169,83 @@ def test_the_pages_print_what_stands_there(
                 forget_module(file[1], monkeypatch)
                 continue
             exec(compile(example, f"{page}.md", "exec"), names)
-            assert capsys.readouterr().out == printed
+            found = capsys.readouterr().out
+            if page in TRAINED:
+                found, printed = leave_numbers_out(found), leave_numbers_out(printed)
+            assert found == printed
     for operation in re.findall(r'^@symmetry_rule\("(my_rule::\w+)"', text, re.M):
         remove_symmetry_rule(operation)
 
 
+@pytest.mark.slow
+def test_the_lines_of_the_questions_run(tmp_path: Path) -> None:
+    """Each call in the column "one line" of questions.md, on a task that is planted."""
+    task = mc.datasets.cue_task("planted", rows=100, test_rows=40)
+    suite, clean = task.suite, task.clean.sample(50, seed=0)
+    with isolate_rng(0, "networks"):
+        fresh, a, b = (nn.Sequential(nn.Flatten(), nn.Linear(16, 6), nn.ReLU(), nn.Linear(6, 4)) for _ in range(3))
+    data, change = suite["cue"], mc.weight_change(a, b)
+    assert isinstance(data, mc.CuedSet)
+    x = data.inputs(torch.arange(40))
+    names: dict[str, Any] = {
+        "mc": mc,
+        "suite": suite,
+        "clean": clean,
+        "cued": task.train,
+        "data": data,
+        "x": x,
+        "norm": None,
+    }
+    names |= {"a": a, "b": b, "fresh": fresh, "model": a, "before": a, "after": b, "base": a, "tuned": b, "never": b}
+    names |= {"runs": [a, b], "models": {"a": a, "b": b}, "first": a, "other": b, "change": change}
+    names |= {"column": [row // 2 % 2 for row in range(40)], "groups": {"y": data.y}, "rows": task.cue_only(20)}
+    names |= {"files": mc.save_outputs(a, suite, tmp_path), "symmetry": mc.symmetry_of(a, x[:2])}
+    names |= {"tasks": [mc.TuningTask(a, clean, suite, cued=task.train)], "methods": {"naive": mc.NaiveFineTuning()}}
+    lines = re.findall(r"^\|[^|]*\| `(mc\.[^`]*)`", read_page("questions"), re.M)
+    assert len(lines) > 15
+    shorter = {"StarFit()": "StarFit(epochs=1)", "Relearning()": "Relearning(steps=(0, 2), seeds=2)"}
+    for line in lines:
+        for default, short in shorter.items():
+            line = line.replace(default, short)
+        images = {"data": draw_images()} if "blur" in line else {}
+        assert eval(compile(line, "questions.md", "eval"), names | images) is not None
+
+
+def draw_images() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(0)
+    return 2 * torch.rand(20, 1, 4, 4, generator=draw) - 1, torch.arange(20) % 4
+
+
+def list_anchors(page: Path) -> set[str]:
+    """The anchors that GitHub and the site give to headings."""
+    headings = re.findall(r"^#+ (.*)$", drop_code(page), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def drop_code(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+
+
+def test_every_link_leads_somewhere() -> None:
+    missing = []
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)\s]+)\)", drop_code(page)):
+            file, _, anchor = target.partition("#")
+            place = page.parent / file if file else page
+            here = not target.startswith("http")
+            if here and (not place.exists() or (anchor and anchor not in list_anchors(place))):
+                missing.append(f"{page.name}: {target}")
+    assert not missing
+
+
 def test_every_page_is_run() -> None:
-    pages = {file.stem for file in (README.parent / "docs").glob("*.md")}
-    assert pages == {*PAGES, "theory", "glossary", "architectures", "how_fast", "scaling"}
+    """theory.md by tests/theory/test_page.py, your_model.md and in_python.md by tests of their own, above."""
+    with_examples = {file.stem for file in (ROOT / "docs").glob("*.md") if EXAMPLES.search(read_page(file.stem))}
+    assert with_examples == {*PAGES, "in_python", "theory", "your_model"}
 
 
 def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
-    (example,) = re.findall(r"```toml\n(recipe = .*?)```", README.read_text(encoding="utf-8"), re.S)
+    (example,) = re.findall(r"```toml\n(recipe = .*?)```", read_page("reproducing"), re.S)
     (tmp_path / "own.toml").write_text(example, encoding="utf-8")
     recipe, scale, settings, _ = resolve_settings(str(tmp_path / "own.toml"))
     assert (recipe, scale) == ("table1", "small")
@@ -175,9 +255,9 @@ def test_the_configuration_of_a_run_is_understood(tmp_path: Path) -> None:
 
 def test_every_recipe_is_named_where_people_look(capsys: pytest.CaptureFixture[str]) -> None:
     recipes = {name for name, kind in Recipe.registered.items() if kind.__module__.startswith("mechconn.")}
-    listed = README.read_text(encoding="utf-8").split("## The paper as commands")[1].split("\n\n")[1]
+    listed = read_page("reproducing").split("## Recipes")[1]
     assert set(re.findall(r"^\| `(\w+)`", listed, re.M)) == recipes
-    made = re.findall(r"^RECIPES := (.*)$", (README.parent / "Makefile").read_text(encoding="utf-8"), re.M)
+    made = re.findall(r"^RECIPES := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
     assert set(made[0].split()) == recipes
     with pytest.raises(SystemExit, match="0"):
         main(["run", "--help"])

@@ -1,4 +1,4 @@
-"""`mechconn audit`, as the README shows it, and with the mistakes that people make."""
+"""`mechconn audit`, as docs/audit.md shows it, and with the mistakes that people make."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from image_files import pixels, write_class_folder
 from mechconn.cli import main
 from texts import texts
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-SECTION = README.split("### From two files of weights to a page")[1].split("\n## ")[0]
+PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+SECTION = PAGE.split("## audit.toml in full")[1].split("\n## ")[0]
 MODELS = """
 from torch import nn
 
@@ -36,7 +36,7 @@ def run(words: str) -> int:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Everything that the README's example names, in the working directory."""
+    """Everything that the page's example names, in the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "my_models", raising=False)
     (tmp_path / "my_models.py").write_text(MODELS, encoding="utf-8")
@@ -56,7 +56,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 COMMAND = re.findall(r"```\nmechconn (audit .*?)\n```", SECTION)[0]
 
 
-def test_the_readmes_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pages_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(COMMAND) == 0
     shown = capsys.readouterr()
     # 2 passes over 24 + 24 rows; over these and 24 rows of statistics 9 inner points of two lines, their two ends, and

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from image_files import png
 from mechconn.cli import main
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 NETWORK = """
 from torch import nn
 
@@ -44,7 +44,7 @@ def reads(pixel: int) -> dict[str, torch.Tensor]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the README's example names: pixel 0 of a bird's image shows its place, pixel 3 what it is."""
+    """What the page's example names: pixel 0 of a bird's image shows its place, pixel 3 what it is."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "bird_models", raising=False)
     (tmp_path / "bird_models.py").write_text(NETWORK, encoding="utf-8")
@@ -65,8 +65,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_readmes_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r'```toml\n(by = "place".*?)```', README, re.S)
+def test_the_pages_example(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r'```toml\n(by = "place".*?)```', PAGE, re.S)
     (folder / "audit.toml").write_text(KEYS + example + MODEL, encoding="utf-8")
     assert run(COMMAND) == 0
     record = json.loads(capsys.readouterr().out)

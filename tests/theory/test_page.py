@@ -1,4 +1,4 @@
-"""The examples of the page and of the README's section on the theory, typed as they stand."""
+"""The examples of the page on the theory, typed as they stand."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-
-import mechconn as mc
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,14 +23,6 @@ def test_the_pages_examples_run(capsys: pytest.CaptureFixture[str]) -> None:
     # The page shows what its last example prints.
     assert printed.strip() in text
     assert "That is as the statement says." in printed
-
-
-def test_the_readmes_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("### The theory as code")[1].split("\n## ")[0]
-    (example,) = examples(section)
-    exec(compile(example, "README.md", "exec"), {"mc": mc})
-    printed = capsys.readouterr().out
-    assert "Theorem 1 (proved)" in printed and "That is as the statement says." in printed
 
 
 def test_the_pages_pictures_are_there_and_small() -> None:

@@ -1,4 +1,4 @@
-"""The README's audit of two classifiers of texts, one in shards and one an adapter on it, by its one command."""
+"""Two classifiers of texts, one in shards and one an adapter on it, audited by the one command of docs/audit.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mechconn.core import isolate_rng
 from text_folders import make_bert, make_tokenizer, sentences
 
 peft = pytest.importorskip("peft")
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 
 
 def save_models() -> None:
@@ -36,8 +36,8 @@ def test_the_command_audits_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (config,) = re.findall(r'```toml\n(by = "genre"\n.*?)```', README, re.S)
-    (command,) = re.findall(r"^mechconn (audit bert/ lora/ .*)$", README, re.M)
+    (config,) = re.findall(r'```toml\n(by = "genre"\n.*?)```', PAGE, re.S)
+    (command,) = re.findall(r"^mechconn (audit bert/ lora/ .*)$", PAGE, re.M)
     Path("audit.toml").write_text(config, encoding="utf-8")
     texts, labels = sentences(40)
     genres = ["drama" if (label == "good") == (row % 5 > 0) else "comedy" for row, label in enumerate(labels)]
