@@ -197,6 +197,7 @@ def test_a_saved_alignment_moves_the_networks_again(tmp_path: Path) -> None:
     found.save(tmp_path / "many.json")
     read = mc.load_result(tmp_path / "many.json")
     assert isinstance(read, mc.ManyAlignments)
+    assert read.to_dict() == found.to_dict()  # scales to their last bit
     for name, model in models.items():
         state = read.symmetry.apply(model.state_dict(), read.elements[name])
         for part, tensor in found.models[name].state_dict().items():

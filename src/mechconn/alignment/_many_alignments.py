@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import PlainValidator
 from torch import Tensor, nn
@@ -42,7 +43,7 @@ def _read_elements(value: Any) -> dict[str, dict[str, Tensor]]:
 
 
 def _read_tensor(value: Any) -> Tensor:
-    found = torch.as_tensor(value)
+    found = value if isinstance(value, Tensor) else torch.from_numpy(np.asarray(value))  # lists as float64, not float32
     return found.double() if found.is_floating_point() else found.long()
 
 
