@@ -1,0 +1,76 @@
+"""Pages that stand outside of docs/ become pages of the site, and links between both are followed.
+
+Copies are written to docs/project/, which git ignores. Links stay as GitHub reads them: relative to their own file.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+PAGES = {
+    "CHANGELOG.md": "changelog",
+    "CONTRIBUTING.md": "contributing",
+    "SECURITY.md": "security",
+    "benchmarks/RESULTS.md": "benchmarks",
+}
+FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.M | re.S)
+LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
+
+
+def find_place(path: str) -> str:
+    """Where the site has a file of the project; both paths are relative to the project."""
+    if path == "README.md":
+        return "docs/index.md"
+    return f"docs/project/{PAGES[path]}.md" if path in PAGES else path
+
+
+def follow_links(text: str, folder: str, new_folder: str) -> str:
+    """Text with the links of a file in `folder` as they must read in `new_folder`."""
+
+    def follow(link: re.Match[str]) -> str:
+        opening, target, anchor, closing = link.groups()
+        if ":" in target:
+            return link[0]
+        path = os.path.normpath(os.path.join(folder, target)).replace(os.sep, "/")
+        place = find_place(path)
+        if place == path and folder == new_folder:
+            return link[0]
+        return opening + os.path.relpath(place, new_folder).replace(os.sep, "/") + (anchor or "") + closing
+
+    parts = FENCE.split(text)
+    return "".join(part if part.startswith("```") else LINK.sub(follow, part) for part in parts)
+
+
+def write_if_new(path: Path, text: str) -> None:
+    """Write a file whose content has changed; others keep their time, so that Sphinx does not read them again."""
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.parent.mkdir(exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+
+
+def write_pages(app: Sphinx) -> None:
+    """Write the copies."""
+    root = app.srcdir.parent
+    for source, name in PAGES.items():
+        if (root / source).exists():
+            text = (root / source).read_text(encoding="utf-8")
+            text = follow_links(text, os.path.dirname(source), "docs/project")
+            write_if_new(Path(app.srcdir) / "project" / f"{name}.md", text)
+
+
+def read_page(app: Sphinx, name: str, source: list[str]) -> None:
+    """Follow the links of a page of docs/ to files outside of it."""
+    if str(app.env.doc2path(name)).endswith(".md") and not name.startswith("project/"):
+        folder = os.path.dirname(f"docs/{name}")
+        source[0] = follow_links(source[0], folder, folder)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Write pages before Sphinx looks for them."""
+    app.connect("builder-inited", write_pages)
+    app.connect("source-read", read_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
