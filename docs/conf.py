@@ -60,6 +60,7 @@ toc_object_entries = False  # every page would copy them all; each page of the A
 
 # ---------------------------------------------------------------- HTML
 
+smartquotes = False  # what is typed is what is shown
 html_theme = "furo"
 html_title = f"mechconn {version}"
 html_static_path = ["_static"]

@@ -51,7 +51,9 @@ def is_for_users(public: PublicName, folder: Path) -> bool:
 def read_comment(public: PublicName) -> list[str]:
     """The docstring below a constant or an alias of types."""
     documented = ModuleAnalyzer.for_module(public.module).find_attr_docs()
-    return documented.get(("", public.name), [])
+    own = type(public.load())
+    text = (inspect.getdoc(own) or "") if own.__module__.startswith("mechconn") else ""  # an instance of a class of ours
+    return documented.get(("", public.name), text.split("\n"))
 
 
 def is_code(public: PublicName) -> bool:
@@ -92,8 +94,9 @@ def write_entry(public: PublicName) -> list[str]:
         return [f".. {kind}:: {public.target}", ""]
     value = write_value(thing) if isinstance(thing, str | int | float | tuple | frozenset) else write_annotation(thing)
     shown = [f"   :value: {value}"] if len(value) <= 200 else []
+    module, _, name = public.target.rpartition(".")
     comment = ["   " + line for line in convert(read_comment(public))]
-    return [f".. py:data:: {public.target}", *shown, "", *comment, ""]
+    return [f".. py:data:: {name}", f"   :module: {module}", *shown, "", *comment, ""]
 
 
 def write_title(text: str, line: str) -> list[str]:

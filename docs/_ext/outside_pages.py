@@ -16,7 +16,7 @@ PAGES = {
     "benchmarks/RESULTS.md": "benchmarks",
 }
 FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.M | re.S)
-LINK = re.compile(r"(\]\()([^)#\s]+)(#[^)\s]*)?(\))")
+LINK = re.compile(r"(!?\[)([^\[\]]*)\]\(([^)#\s]+)(#[^)\s]*)?\)")
 
 
 def find_place(path: str) -> str:
@@ -27,17 +27,19 @@ def find_place(path: str) -> str:
 
 
 def follow_links(text: str, folder: str, new_folder: str) -> str:
-    """Text with the links of a file in `folder` as they must read in `new_folder`."""
+    """Text with the links of a file in `folder` as they must read in `new_folder`.
+
+    A link whose text is no more than the name of a page gets the page's title for a text: Sphinx writes it.
+    """
 
     def follow(link: re.Match[str]) -> str:
-        opening, target, anchor, closing = link.groups()
+        opening, words, target, anchor = link.groups()
         if ":" in target:
             return link[0]
         path = os.path.normpath(os.path.join(folder, target)).replace(os.sep, "/")
-        place = find_place(path)
-        if place == path and folder == new_folder:
-            return link[0]
-        return opening + os.path.relpath(place, new_folder).replace(os.sep, "/") + (anchor or "") + closing
+        place = os.path.relpath(find_place(path), new_folder).replace(os.sep, "/")
+        named = opening == "[" and path.endswith(".md") and words in (path, target, os.path.basename(path))
+        return f"{opening}{'' if named else words}]({place}{anchor or ''})"
 
     parts = FENCE.split(text)
     return "".join(part if part.startswith("```") else LINK.sub(follow, part) for part in parts)
@@ -64,7 +66,7 @@ def write_pages(app: Sphinx) -> None:
 
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
     """Follow the links of a page of docs/ to files outside of it."""
-    if str(app.env.doc2path(name)).endswith(".md") and not name.startswith("project/"):
+    if not name.startswith(("project/", "api/")):
         folder = os.path.dirname(f"docs/{name}")
         source[0] = follow_links(source[0], folder, folder)
 
