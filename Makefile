@@ -24,7 +24,7 @@ reproduce: $(READY) ## every experiment at smoke scale, into reproduced.html (ME
 	$(BIN)/mechconn report --store $(STORE) -o reproduced.html
 
 docs: $(READY) ## the documentation site, notebooks executed, into docs/_build/html (SPHINXOPTS="-D nb_execution_mode=off" leaves them as they are)
-	$(BIN)/python -m sphinx -b html -n -W --keep-going -d docs/_build/doctrees $(SPHINXOPTS) docs docs/_build/html
+	$(BIN)/python -m sphinx -b html -n -W --keep-going -T -d docs/_build/doctrees $(SPHINXOPTS) docs docs/_build/html
 
 test: $(READY) ## all tests
 	$(PYTEST)

@@ -3,11 +3,15 @@
 Nothing is fetched, neither by the build nor by the pages: equations become MathML, fonts are the reader's own.
 """
 
+import os
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent / "src")]
+SOURCE = str(HERE.parent / "src")
+sys.path[:0] = [str(HERE / "_ext"), SOURCE]
+# Notebooks run in processes and folders of their own.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SOURCE, os.environ.get("PYTHONPATH"))))
 
 import mechconn  # noqa: E402  # the checkout that the pages belong to, not an installed release
 

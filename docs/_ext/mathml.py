@@ -18,13 +18,13 @@ OTHER_WORDS = (
     (r"\\dots(?![A-Za-z])", r"\\ldots"),
     (r"\\texttt(?![A-Za-z])", r"\\text"),
 )
-# In equations of their own docutils sets an index of an accented letter below it, unless both stand in braces.
-ACCENT = re.compile(r"\\(?:tilde|bar|hat|vec|dot)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|\w)")
+# In equations of their own docutils sets an index of an accented letter below it, unless something stands beside it.
+ACCENT = re.compile(r"\\(?:tilde|bar|hat|vec|dot|overline|widehat|widetilde)\s*(?:\{[^{}]*\}|\\[A-Za-z]+|\w)")
 
 
 def to_known_commands(tex: str) -> str:
     """LaTeX in the commands that docutils knows; in text an underscore needs no backslash there."""
-    tex = ACCENT.sub(r"{\g<0>}", tex)
+    tex = ACCENT.sub(r"{\g<0>{}}", tex)
     for pattern, other in OTHER_WORDS:
         tex = re.sub(pattern, other, tex)
     return re.sub(r"\\text\{[^{}]*\}", lambda found: found[0].replace("\\_", "_"), tex)
