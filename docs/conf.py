@@ -3,6 +3,7 @@
 Nothing is fetched, neither by the build nor by the pages: equations become MathML, fonts are the reader's own.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -13,11 +14,13 @@ sys.path[:0] = [str(HERE / "_ext"), SOURCE]
 # Notebooks run in processes and folders of their own.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (SOURCE, os.environ.get("PYTHONPATH"))))
 
+gc.disable()  # a quarter of the build's seconds, for 0.4 GB of memory
+
 import mechconn  # noqa: E402  # the checkout that the pages belong to, not an installed release
 
 project = "mechconn"
 author = "The mechconn authors"
-copyright = "the mechconn authors"  # the name that Sphinx reads  # noqa: A001
+copyright = "the mechconn authors"  # the name that Sphinx reads
 version = release = mechconn.__version__
 language = "en"
 

@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from docutils.nodes import make_id
 from docstring_markup import convert, mark_text, write_annotation, write_value
+from docutils.nodes import make_id
 from outside_pages import write_if_new
 from public_names import SOURCE, PublicName, list_packages, list_public_names
 from sphinx.application import Sphinx
@@ -52,7 +52,9 @@ def read_comment(public: PublicName) -> list[str]:
     """The docstring below a constant or an alias of types."""
     documented = ModuleAnalyzer.for_module(public.module).find_attr_docs()
     own = type(public.load())
-    text = (inspect.getdoc(own) or "") if own.__module__.startswith("mechconn") else ""  # an instance of a class of ours
+    text = (
+        (inspect.getdoc(own) or "") if own.__module__.startswith("mechconn") else ""
+    )  # an instance of a class of ours
     return documented.get(("", public.name), text.split("\n"))
 
 

@@ -66,36 +66,37 @@ def split_blocks(lines: list[str]) -> list[list[str]]:
 
 
 def is_equation(block: list[str], base: int, after_blank: bool) -> bool:
-    """Whether a block stands further right than the text around it."""
-    return after_blank and min(map(indent_of, block)) >= base + 4
+    """Whether a block stands further right than the text around it, and is no example."""
+    return after_blank and min(map(indent_of, block)) >= base + 4 and not block[0].lstrip().startswith(">>>")
+
+
+def open_section(block: list[str], own: frozenset[str]) -> tuple[list[str], list[str]]:
+    """(heading, what follows it) of a block that begins a section, or (nothing, the block)."""
+    head = block[0].strip()
+    if indent_of(block[0]) or head not in FIELDS + TEXTS:
+        return [], block
+    if head == "Returns:":  # Napoleon would take what stands before a colon for the type
+        return [":returns: " + mark_text(block[1].strip(), own)], block[2:]
+    return [head], block[1:]
 
 
 def convert(lines: list[str], own: frozenset[str] = frozenset()) -> list[str]:
     """The lines of a docstring as reStructuredText with Google's sections."""
     result: list[str] = []
-    base, fields = 0, False
+    base = 0  # where the text of the section begins: below the name of a field, its description goes on
     for position, block in enumerate(split_blocks(lines)):
         if not block[0].strip():
             result += block
             continue
+        heading, rest = open_section(block, own)
         if indent_of(block[0]) == 0:
-            base, fields = 0, False
-        if (head := block[0].strip()) in FIELDS + TEXTS and indent_of(block[0]) == 0:
-            base, fields = 4, head in FIELDS
-            result.append(head)
-            block = block[1:]
-            if head == "Returns:":  # Napoleon would take what stands before a colon for the type
-                result[-1] = ":returns: " + mark_text(block[0].strip(), own)
-                block = block[1:]
-        if not block:
-            continue
-        if block[0].lstrip().startswith(">>>"):
-            result += block
-        elif is_equation(block, base + 4 * fields, position > 0):
-            margin = " " * (base + 4 * fields)
-            result += [margin + ".. code-block:: none", margin + "   :class: equation", "", *block]
+            base = 0 if not heading else 8 if heading[0] in FIELDS else 4
+        result += heading
+        if rest and is_equation(rest, base, position > 0):
+            margin = " " * base
+            result += [margin + ".. code-block:: none", margin + "   :class: equation", "", *rest]
         else:
-            result += mark_lines(block, own)
+            result += mark_lines(rest, own)
     return result
 
 
@@ -189,7 +190,7 @@ def process_signature(
 
 @cache
 def list_known_names() -> frozenset[str]:
-    """Names of Python, and those that a module of ours defines or imports; a type that is none of these is a mistake."""
+    """Names of Python and those that a module of ours defines or imports: a type that is none of these is a mistake."""
     names = {*dir(builtins), *sys.stdlib_module_names}
     for path in SOURCE.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
