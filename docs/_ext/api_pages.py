@@ -9,7 +9,7 @@ from typing import Any
 
 from docstring_markup import convert, mark_text, write_annotation, write_value
 from docutils.nodes import make_id
-from outside_pages import write_if_new
+from outside_pages import write_folder
 from public_names import SOURCE, PublicName, list_packages, list_public_names
 from sphinx.application import Sphinx
 from sphinx.domains.python import ObjectEntry
@@ -131,15 +131,15 @@ def write_package(package: str, folder: Path) -> str:
 
 
 def write_api(app: Sphinx) -> None:
-    """Write all pages, and their index."""
-    folder = Path(app.srcdir)
+    """Write all pages, and their index, which lists the names of mc."""
+    folder, pages = Path(app.srcdir), {}
     lines = [INDEX, *(f"   mc.{package} <{package}>" for package in list_packages()), "", ".. py:module:: mechconn", ""]
     for package in list_packages():
-        write_if_new(folder / "api" / f"{package}.rst", write_package(package, folder))
+        pages[f"{package}.rst"] = write_package(package, folder)
         flat = [public for public in list_public_names() if public.package == package and public.flat]
         lines += [*write_title(f"mc.{package}", "-"), *read_module(package)[:1], f"See :doc:`{package}`.", ""]
         lines += write_table(flat) if flat else []
-    write_if_new(folder / "api" / "index.rst", "\n".join(lines))
+    write_folder(folder / "api", pages | {"index.rst": "\n".join(lines)})
 
 
 def add_entries(app: Sphinx, env: Any) -> None:

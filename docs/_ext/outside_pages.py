@@ -54,14 +54,21 @@ def write_if_new(path: Path, text: str) -> None:
         unfinished.replace(path)
 
 
+def write_folder(folder: Path, pages: dict[str, str]) -> None:
+    """Write pages by file name; others that an older version of the project left there are removed."""
+    for name, text in pages.items():
+        write_if_new(folder / name, text)
+    for path in folder.iterdir():
+        if path.suffix in (".md", ".rst") and path.name not in pages:
+            path.unlink()
+
+
 def write_pages(app: Sphinx) -> None:
     """Write the copies."""
-    root = app.srcdir.parent
-    for source, name in PAGES.items():
-        if (root / source).exists():
-            text = (root / source).read_text(encoding="utf-8")
-            text = follow_links(text, os.path.dirname(source), "docs/project")
-            write_if_new(Path(app.srcdir) / "project" / f"{name}.md", text)
+    found = {source: app.srcdir.parent / source for source in PAGES}
+    texts = {source: path.read_text(encoding="utf-8") for source, path in found.items() if path.exists()}
+    pages = {source: follow_links(text, os.path.dirname(source), "docs/project") for source, text in texts.items()}
+    write_folder(Path(app.srcdir) / "project", {f"{PAGES[source]}.md": text for source, text in pages.items()})
 
 
 def read_page(app: Sphinx, name: str, source: list[str]) -> None:
