@@ -50,7 +50,7 @@ MISTAKES: dict[str, tuple[str, list[str]]] = {
         "merge a q --data no.toml -o full --method tise --weights a --shard-size 3 --device gpu --precision half",
         [
             "weights: q is no file; pass a file of weights, or the folder they are in",
-            "no configuration file no.toml; the README shows what they hold",
+            "no configuration file no.toml; mechconn init FOLDER writes one for an audit",
             "full is there and not empty; name a new folder, or remove this one",
             "shard_size must be a number of bytes or a text such as '5GB' or '200MB', got '3'",
             "device must be one of 'auto', 'cpu', 'cuda', got 'gpu'",

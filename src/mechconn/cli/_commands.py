@@ -13,7 +13,17 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
+from mechconn.cli._app import (
+    PRECISION,
+    Device,
+    Root,
+    app,
+    check_target,
+    choose_device,
+    format_duration,
+    show_progress_bars,
+    suggest,
+)
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord
@@ -28,10 +38,13 @@ def demo(
     root: Root = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("report.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder to keep the run in; by default it is not kept.")] = None,
 ) -> None:
-    """The recipe quickstart on one page: train with a shortcut, evaluate the path, fine-tune by two methods."""
+    """Learn a shortcut and fine-tune it away, on small data.
+
+    The recipe quickstart on one page: train with a shortcut, evaluate the path, fine-tune by two methods.
+    """
     from mechconn.cli._run_command import RunFailedError, find_images_folder, find_store_folder
     from mechconn.core import collect_errors
     from mechconn.paper import RunPlan, RunWatcher, choose_demo_changes, make_engine, resolve_settings, run_plan
@@ -58,8 +71,10 @@ def demo(
 
 @app.command()
 def audit(
-    weights_a: Annotated[Path, typer.Argument(help="Weights of A: a file, an index of shards, or a folder.")],
-    weights_b: Annotated[Path, typer.Argument(help="Weights of B.")],
+    weights_a: Annotated[
+        Path, typer.Argument(metavar="A", help="Weights of A: a file, an index of shards, or a folder.")
+    ],
+    weights_b: Annotated[Path, typer.Argument(metavar="B", help="Weights of B.")],
     data: Annotated[Path, typer.Option(help="audit.toml: the splits, and what to do with them.")],
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
     base: Annotated[
@@ -73,23 +88,29 @@ def audit(
         str | None,
         typer.Option(
             help="end: all rows are read; settled: as many as settle every verdict, and paths are judged in what "
-            "effects are measured on, not in loss; default: the file's, else end."
+            "effects are measured on, not in loss; default: the file's, else end.",
+            autocompletion=suggest("end", "settled"),
         ),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("audit.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
+    device: Device = "auto",
+    precision: Annotated[str, PRECISION] = "model",
 ) -> None:
-    """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
+    """Compare two models: which mechanisms does each use?
+
+    Effects of interventions on each, the path between them, and a page that answers.
+    """
     from mechconn.cli._audit_cost import estimate_seconds
     from mechconn.cli._audit_files import prepare_audit, run_audit
+    from mechconn.cli._model_checks import collect_beside_weights
     from mechconn.cli._reading_config import ReadingConfig, choose_until
-    from mechconn.core import Compute, check_precision, collect_errors, read_config
+    from mechconn.core import Compute, check_precision, read_config
     from mechconn.report import save_report
 
-    config, place, _, kind = collect_errors(
+    config, place, _, kind = collect_beside_weights(
+        (weights_a, weights_b),
         lambda: choose_until(until, read_config(data, ReadingConfig)),
         lambda: choose_device(device),
         lambda: check_target(output, weights_a, weights_b, data),
@@ -110,7 +131,8 @@ def page(
     result: Annotated[
         Path,
         typer.Argument(
-            help="A file that result.save(file), or --json of audit, reliances, dose, demo or compare, wrote."
+            metavar="RESULT",
+            help="A file that result.save(file), or --json of audit, reliances, dose, demo or compare, wrote.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the page goes.")] = Path("page.html"),
@@ -126,7 +148,7 @@ def page(
 
 @app.command()
 def info() -> None:
-    """Versions, devices, and where the store is."""
+    """Print versions, devices, and where the store is."""
     import torch
 
     from mechconn.cli._run_command import find_store_folder

@@ -25,7 +25,10 @@ HEAD = (
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Holds the data and, as a rule, the models; folders in it too.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Holds the data and, as a rule, the models; folders in it too."),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the configuration goes.")] = Path("audit.toml"),
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import app, check_target
-from mechconn.cli._run_command import StoreFolder, find_store_folder, show_run, summarise_record
+from mechconn.cli._app import app, check_target, suggest
+from mechconn.cli._run_command import RECIPES, StoreFolder, find_store_folder, show_run, summarise_record
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord, RunStore
@@ -28,7 +28,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 @app.command("list")
 def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """The runs in the store, the latest first."""
+    """List the runs in the store, the latest first."""
     runs_store = _open_store(store)
     runs = runs_store.runs()
     if as_json:
@@ -45,7 +45,7 @@ def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """What a run was, and what came out."""
+    """Print what a run was, and what came out."""
     from mechconn.paper import write_departures
 
     runs_store = _open_store(store)
@@ -66,7 +66,10 @@ def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def compare(first: Run, second: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """Two runs side by side: settings that differ, accuracies and barriers that both have."""
+    """Compare two runs of the store.
+
+    Settings that differ, and accuracies and barriers that both have.
+    """
     from mechconn.core import collect_errors
     from mechconn.paper import compare_runs
 
@@ -96,12 +99,15 @@ def _print_section(console: Console, section: Section) -> None:
 @app.command()
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs as in show; by default the latest of every recipe.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Runs as in show; by default the latest of every recipe.")
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("report.html"),
     store: StoreFolder = None,
 ) -> None:
-    """One page of runs: the paper's figures and tables from our numbers, beside the published ones."""
+    """Draw one page of runs, beside the published numbers.
+
+    The paper's figures and tables from our numbers.
+    """
     from mechconn.core import collect_errors
     from mechconn.paper import save_runs
 
@@ -115,10 +121,15 @@ def report(
 @app.command()
 def schema(
     name: Annotated[
-        str | None, typer.Argument(help="A recipe, package.module:Class of your own, or audit; by default all of them.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A recipe, package.module:Class of your own, or audit; by default all of them.",
+            autocompletion=suggest(*RECIPES, "audit"),
+        ),
     ] = None,
 ) -> None:
-    """The schema of configuration files, as JSON Schema."""
+    """Print what configuration files may say, as JSON Schema."""
     from mechconn.cli._schemas import list_schema_names, make_schema
 
     found = {each: make_schema(each) for each in list_schema_names()} if name is None else make_schema(name)
