@@ -24,6 +24,7 @@ from mechconn.cli._app import (
     show_progress_bars,
     suggest,
 )
+from mechconn.cli._print_table import print_table
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord
@@ -40,6 +41,9 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
     device: Device = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder to keep the run in; by default it is not kept.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller demo, to see the page sooner; its numbers are less certain.")
+    ] = False,
 ) -> None:
     """Learn a shortcut and fine-tune it away, on small data.
 
@@ -47,18 +51,27 @@ def demo(
     """
     from mechconn.cli._run_command import RunFailedError, find_images_folder, find_store_folder
     from mechconn.core import collect_errors
-    from mechconn.paper import RunPlan, RunWatcher, choose_demo_changes, make_engine, resolve_settings, run_plan
+    from mechconn.paper import (
+        QUICK_NOTE,
+        RunPlan,
+        RunWatcher,
+        choose_demo_changes,
+        make_engine,
+        resolve_settings,
+        run_plan,
+    )
     from mechconn.report import save_report
 
     (name, scale, settings, _), place, _, kept = collect_errors(
-        lambda: resolve_settings("quickstart", "smoke", choose_demo_changes(data, seed, root)),
+        lambda: resolve_settings("quickstart", "smoke", choose_demo_changes(data, seed, root, quick=quick)),
         lambda: choose_device(device),
         lambda: check_target(output),
         lambda: None if store is None else find_store_folder(store),
     )
     with tempfile.TemporaryDirectory() as folder, show_progress_bars("reading the data") as (report, say):
         target = Path(folder) if kept is None else kept.absolute()
-        plan = RunPlan(name, scale, settings, target, make_engine("inline"), place, find_images_folder(root))
+        notes = (QUICK_NOTE,) if quick else ()
+        plan = RunPlan(name, scale, settings, target, make_engine("inline"), place, find_images_folder(root), notes)
         record = run_plan(plan, RunWatcher(report, say))
     if failed := [cell.why for cell in record.cells if cell.why is not None]:
         raise RunFailedError(failed[0])
@@ -162,7 +175,7 @@ def info() -> None:
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     table.add_row("CUDA devices", cuda or "none")
     table.add_row("store", str(find_store_folder(None).absolute()))
-    Console().print(table)
+    print_table(Console(), table)
 
 
 def _summarise_demo(record: RunRecord) -> dict[str, Any]:
@@ -190,7 +203,7 @@ def _show(record: RunRecord, output: Path) -> None:
     for name, model in found.models.items():
         shares = (f"{100 * model.accuracy[split]:.1f}" for split in SPLITS)
         table.add_row(name, *shares, model["rand_cue"].verdict, found.states[name])
-    console.print(table)
+    print_table(console, table)
     console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
     for sentence in record.findings:
         console.print(f"- {sentence}", highlight=False)

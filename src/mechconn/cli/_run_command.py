@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mechconn.cli._app import PRECISION, Device, Engine, Root, app, choose_device, show_progress_bars, suggest
+from mechconn.cli._print_table import print_table
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord, SeedMean, ValueTable
@@ -137,7 +138,7 @@ def show_run(record: RunRecord, store: Path) -> None:
         ("Barriers in nats", "path", tabulate_barriers(record.cue_results), 1.0, 2),
     ):
         if values:
-            console.print(_make_table(f"{title}, {_list_seeds(record)}", kind, values, scale, digits))
+            print_table(console, _make_table(f"{title}, {_list_seeds(record)}", kind, values, scale, digits))
     console.print(f"run {record.id}, {record.status}, {record.seconds:.0f} seconds, store {store}", highlight=False)
 
 

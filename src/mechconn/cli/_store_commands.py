@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from mechconn.cli._app import app, check_target, suggest
+from mechconn.cli._print_table import print_table
 from mechconn.cli._run_command import RECIPES, StoreFolder, find_store_folder, show_run, summarise_record
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
         for run in runs:
             cells, started = f"{run.done}/{run.planned}", run.started[:16].replace("T", " ")
             table.add_row(run.id, run.status, cells, f"{run.seconds:.0f}", started, run.environment.device)
-        Console().print(table)
+        print_table(Console(), table)
 
 
 @app.command()
@@ -58,7 +59,7 @@ def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
     for section in [] if record.summary is None else record.summary.sections():
         _print_section(console, section)
     for table in _make_tables(record):
-        console.print(table)
+        print_table(console, table)
     for line in (*record.notes, write_departures(record)):
         if line:
             console.print(line, highlight=False, markup=False)
@@ -93,7 +94,8 @@ def _print_section(console: Console, section: Section) -> None:
         table = Table(*map(str, shown.headings), title=section.title, title_justify="left")
         for row in shown.cells:
             table.add_row(*map(str, row))
-        console.print(table)
+        if table.row_count:
+            print_table(console, table)
 
 
 @app.command()
