@@ -175,7 +175,7 @@ def info() -> None:
     cuda = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     table.add_row("CUDA devices", cuda or "none")
     table.add_row("store", str(find_store_folder(None).absolute()))
-    print_table(Console(), table)
+    Console().print(table)
 
 
 def _summarise_demo(record: RunRecord) -> dict[str, Any]:
