@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import statistics
 import struct
@@ -127,3 +128,10 @@ def test_commands_write_what_they_name_and_reach_for_no_network(
         assert set(after) - set(before) == ({written} if written else set())
         assert {name: after[name] for name in before} == before
         before = after
+
+
+@pytest.mark.parametrize("page", ["SECURITY.md", "CONTRIBUTING.md"])
+def test_files_that_the_pages_name_are_there(page: str) -> None:
+    root = Path(__file__).parents[1]
+    named = re.findall(r"(?<![\w/])(?:tests|docs|src)/[\w/.]+\w", (root / page).read_text(encoding="utf-8"))
+    assert len(named) > 5 and [name for name in named if not (root / name).exists()] == []
