@@ -196,6 +196,11 @@ def test_the_column_that_names_the_shortcut(folder: Path, capsys: pytest.Capture
     code, shown, _ = run(again, capsys)
     assert code == 0 and "Wrote audit.toml: split test, divided by place." in shown
     assert read() == {"by": "place", "splits": {"test": "birds.csv#test"}, "norm": {"data": "birds.csv#train"}}
+    table = (folder / "birds.csv").read_text(encoding="utf-8").replace(",train\n", ",other\n")
+    (folder / "birds.csv").write_text(table, encoding="utf-8")
+    save_file({"1.running_mean": torch.zeros(2)}, folder / "a.safetensors")
+    run(again, capsys)
+    assert read()["norm"] == {"policy": "interpolate"}  # networks with statistics, and no training data
     code, _, error = run("init . --by plce --force", capsys)
     assert code == 2 and "has no column 'plce' that rows could be divided by" in error
     assert "did you mean 'place'?" in error and read()["by"] == "place"

@@ -112,6 +112,9 @@ def plan_audit(found: FoundFiles, start: Path, by: str | None = None) -> AuditPl
     train = _find_training_data(found.data, data, start)
     if train and train not in plan.chosen["splits"].values():
         _use_training_data(plan, train, data.kind)
+    elif not train and any(map(_keeps_statistics, found.models[:2])):
+        plan.chosen["norm"] = {"policy": "interpolate"}
+        plan.notes["norm"] = ["No training data were found; with some, [norm] data is the better choice."]
     _propose_questions(plan)
     return plan
 
@@ -303,6 +306,14 @@ def _use_training_data(plan: AuditPlan, source: str, kind: str) -> None:
     if "by" in plan.chosen or "by" in plan.proposed:
         plan.proposed["relearn"] = {"data": source, "split": COLUMN_ONLY, "intervention": CONFLICT}
     plan.proposed["groups"] = {**plan.proposed.get("groups", {}), "train": source}
+
+
+def _keeps_statistics(model: Path) -> bool:
+    """Whether a .safetensors file of weights, or that of a folder, holds statistics as BatchNorm keeps them."""
+    file = model / "model.safetensors" if model.is_dir() else model
+    if file.suffix != ".safetensors" or not file.is_file():
+        return False
+    return any(name.endswith("running_mean") for name in read_tensor_shapes(file))
 
 
 def _propose_questions(plan: AuditPlan) -> None:
