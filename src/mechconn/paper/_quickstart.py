@@ -58,14 +58,15 @@ QUICK = {
     "width": 16,
     "training": Training(epochs=4, batch_size=64, lr=0.1, milestones=(3,)),
     "draws": 1,
-    "points": 5,
+    "points": 3,
+    "test_rows": 300,
     "clean_samples": (300,),
-    "methods": _choose_methods(8),
-    "relearn": Relearning(steps=(0, 20), seeds=2),
+    "methods": _choose_methods(6),
+    "relearn": Relearning(steps=(0, 10), seeds=2),
 }
 QUICK_NOTE = (
-    "This is the quick version of the demo: smaller networks, fewer epochs and clean samples, one draw of box and "
-    "image, and 20 steps of relearning on two seeds. It shows what the page holds; the numbers to cite are those of "
+    "This is the quick version of the demo: smaller networks, fewer epochs and samples, one draw of box and image, "
+    "and 10 steps of relearning on two seeds. It shows what the page holds; the numbers to cite are those of "
     "mechconn demo."
 )
 
