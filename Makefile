@@ -11,7 +11,7 @@ RECIPES := quickstart fig4 fig5 table1 table3 table4 fig13 arithmetic transplant
 ENGINE ?= processes
 STORE ?= mechconn-store
 
-.PHONY: help demo reproduce docs test bench lint check clean
+.PHONY: help demo reproduce docs test bench lint check wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ lint: $(READY) ## format, lint, types, import contracts
 
 check: lint ## lint, and the fast tests
 	$(PYTEST) -m "not slow"
+
+wheel: $(READY) ## sdist, and the wheel that is built of it, into dist/ (nothing is downloaded)
+	rm -rf build dist
+	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
+	$(BIN)/python -m pip wheel -q --no-index --no-deps --no-build-isolation -w dist dist/mechconn-*.tar.gz
 
 clean: ## remove what the targets above made, except .venv
 	rm -rf report.html reproduced.html build dist docs/_build docs/api docs/project .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
