@@ -13,6 +13,7 @@ from mechconn.plotting import (
     Section,
     Table,
     choose_line_style,
+    escape_label,
     format_interval,
     make_panels,
     place_legend,
@@ -152,8 +153,9 @@ def draw_settled_path(found: SettledPath, ax: Axes | None) -> Figure:
         axes.errorbar(across, rises, yerr=spread, linestyle="none", capsize=2, **choose_line_style(split, number))
     axes.set_xlim(-0.02, 1.02)
     axes.set_xticks(found.ts if len(found.ts) <= 11 else [0.0, 0.25, 0.5, 0.75, 1.0])
-    axes.set_xlabel(f"t, from {found.names[0]} (0) to {found.names[1]} (1)".replace("$", r"\$"))
-    axes.set_ylabel(f"rise of {_name_measure(found)} ({_name_unit(found)})".replace("$", r"\$"))
+    start, end = map(escape_label, found.names)
+    axes.set_xlabel(f"t, from {start} (0) to {end} (1)")
+    axes.set_ylabel(escape_label(f"rise of {_name_measure(found)} ({_name_unit(found)})"))
     strip_axes(axes)
     place_legend(figure, axes, ax is None)
     return figure

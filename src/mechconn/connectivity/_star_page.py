@@ -295,7 +295,7 @@ def draw_star_curves(found: StarBarriers) -> Figure:
             _draw_rises(axes, found, split, group, colour)
         axes.set_title(escape_label(split), fontsize=10, loc="left")
         axes.set_xlabel("t")
-        axes.set_ylabel(f"rise ({found.unit})")
+        axes.set_ylabel(escape_label(f"rise ({found.unit})"))
         strip_axes(axes)
     place_legend(figure, panels[0], True)
     return figure

@@ -19,6 +19,7 @@ from mechconn.plotting import (
     Section,
     Table,
     choose_line_style,
+    escape_label,
     format_interval,
     make_panels,
     place_legend,
@@ -214,7 +215,7 @@ def draw_scales(found: ScaleSearch, ax: Axes | None = None) -> Figure:
     axes.plot([], [], linestyle="--", linewidth=1, color="gray", label="random changes")
     axes.axvline(found.scale, linestyle=":", color="gray", label=f"chosen, {found.scale:g}")
     axes.set_xlabel("scale")
-    axes.set_ylabel("accuracy (%)" if found.on == "accuracy" else found.on)
+    axes.set_ylabel("accuracy (%)" if found.on == "accuracy" else escape_label(found.on))
     strip_axes(axes)
     place_legend(figure, axes, ax is None)
     return figure

@@ -18,7 +18,6 @@ from mechconn.plotting._charts import draw_plane as draw_plane
 from mechconn.plotting._charts import draw_saved_ends as draw_saved_ends
 from mechconn.plotting._charts import draw_split_curves as draw_split_curves
 from mechconn.plotting._charts import draw_step_curves as draw_step_curves
-from mechconn.plotting._charts import escape_label as escape_label
 from mechconn.plotting._charts import list_terms as list_terms
 from mechconn.plotting._charts import make_figure as make_figure
 from mechconn.plotting._charts import make_panel_grid as make_panel_grid
@@ -32,6 +31,7 @@ from mechconn.plotting._examples import make_examples_section as make_examples_s
 from mechconn.plotting._histories import DescentResult as DescentResult
 from mechconn.plotting._html import flatten_settings as flatten_settings
 from mechconn.plotting._html import render_template as render_template
+from mechconn.plotting._labels import escape_label as escape_label
 from mechconn.plotting._left_out import leave_out as leave_out
 from mechconn.plotting._map_charts import draw_embedding as draw_embedding
 from mechconn.plotting._map_charts import draw_heat_map as draw_heat_map

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from mechconn.plotting._labels import LETTER, escape_label, fit_labels
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -70,7 +72,7 @@ def draw_curves(
         for split, _, t, value in (bad for bad in broken if bad[1] == measure):
             axes.axvline(t, linestyle=":", color="gray", label=escape_label(f"{split}: {value} at t = {t:g}"))
         draw_saved_ends(axes, measure, [place for place in saved if place[1] == measure], numbers)
-        axes.set_xlabel(escape_label(f"t, from {start} (0) to {end} (1)"))
+        axes.set_xlabel(f"t, from {escape_label(start)} (0) to {escape_label(end)} (1)")
         axes.set_ylabel(labels.get(measure, escape_label(measure)))
     if ax is None:
         _place_common_legend(figure, panels)
@@ -195,7 +197,10 @@ def draw_marks(
         ax: the panel; default: a new figure.
         joined: whether a line joins the marks of a series.
     """
-    figure, (axes,) = make_panels(1, (max(5.0, 0.45 * len(names) + 2.5), 4.0), ax)
+    wide = max(5.0, 0.45 * len(names) + 2.5)
+    labels, turned = fit_labels(names, wide - 0.8)
+    high = 4.0 + LETTER * max(map(len, labels), default=0) * turned
+    figure, (axes,) = make_panels(1, (wide, high), ax)
     line = "-" if joined else "none"
     for number, (name, found) in enumerate(series.items()):
         shift = (number - (len(series) - 1) / 2) * 0.6 / max(len(series), 1)
@@ -205,7 +210,7 @@ def draw_marks(
         spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
         style = choose_line_style(name, number)
         axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle=line, **style)
-    axes.set_xticks(range(len(names)), list(map(escape_label, names)), rotation=90 if len(names) > 6 else 0)
+    axes.set_xticks(range(len(names)), labels, rotation=90 if turned else 0)
     axes.set_ylabel(escape_label(label))
     axes.set_xlabel(across)
     strip_axes(axes)
@@ -328,11 +333,6 @@ def draw_plane(
             extend="neither" if high == finite[-1] else "max",
         )
     return figure
-
-
-def escape_label(name: str) -> str:
-    """A user's name as a label: no formula where it holds dollars, and not hidden where it begins with _."""
-    return name.replace("$", r"\$").replace("_", " ", 1) if name.startswith("_") else name.replace("$", r"\$")
 
 
 def choose_line_style(split: str, number: int) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from mechconn.plotting._charts import TERM_COLOURS, Mark, escape_label, make_panels, place_legend, strip_axes
+from mechconn.plotting._charts import TERM_COLOURS, Mark, make_panels, place_legend, strip_axes
+from mechconn.plotting._labels import escape_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from mechconn.plotting._charts import (
     COLOURS,
     OTHER_MARKERS,
-    escape_label,
     make_figure,
     make_panels,
     place_legend,
     strip_axes,
 )
+from mechconn.plotting._labels import escape_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,8 @@ LINE = 0.19
 """Inches of a row of such labels."""
 # Okabe & Ito 2008 without yellow, which letters cannot have on white; grey stands for models that are alone.
 GROUP_COLOURS = ("#0072B2", "#BD8500", "#009E73", "#D55E00", "#C4649B", "#2E8BC0", "#8F7A1E", "#7D6BD6")
+MOST_OF_NAME = 30
+"""Letters of a model's name."""
 LISTED = 4
 """Names of a group that a legend lists."""
 Box: TypeAlias = tuple[float, float, float, float]
@@ -51,7 +53,7 @@ def draw_heat_map(
 
     tree: Any = dendrogram(steps, no_plot=True)
     order: list[int] = tree["leaves"]
-    labels: list[str] = [escape_label(names[i]) for i in order]
+    labels: list[str] = [escape_label(names[i], MOST_OF_NAME) for i in order]
     values = [[matrix[i][j] for j in order] for i in order]
     top = _find_top(values)
     few = len(names) <= WRITTEN
@@ -122,7 +124,9 @@ def draw_labelled_tree(
         axes.plot(across, [(y - 5) / 10 for y in up], color="gray", linewidth=1.0)
     axes.axvline(cut, linestyle=":", color="gray")
     axes.set_yticks(
-        range(len(leaves)), list(map(escape_label, leaves)), fontsize=LETTERS if len(names) > WRITTEN else None
+        range(len(leaves)),
+        [escape_label(name, MOST_OF_NAME) for name in leaves],
+        fontsize=LETTERS if len(names) > WRITTEN else None,
     )
     for tick, name in zip(axes.get_yticklabels(), leaves, strict=True):
         tick.set_color(_choose_colour(groups, name))
@@ -189,7 +193,7 @@ def _choose_shape(points: Sequence[tuple[float, float]]) -> float:
 
 def _list_names(group: Sequence[str]) -> str:
     more = f" and {len(group) - LISTED} more" if len(group) > LISTED else ""
-    return escape_label(", ".join(group[:LISTED]) + more)
+    return ", ".join(escape_label(name, MOST_OF_NAME) for name in group[:LISTED]) + more
 
 
 def _write_names(figure: Figure, axes: Axes, places: Mapping[str, tuple[float, float]], size: float | None) -> None:
@@ -201,7 +205,7 @@ def _write_names(figure: Figure, axes: Axes, places: Mapping[str, tuple[float, f
     taken: list[Box] = [(x - 3, y - 3, x + 3, y + 3) for x, y in spots]
     frame = [scale * float(edge) for edge in axes.get_window_extent().extents]
     for name, (x, y) in zip(places, spots, strict=True):
-        shown = escape_label(name)
+        shown = escape_label(name, MOST_OF_NAME)
         wide, high = 0.58 * letters * len(shown) + 2, 1.15 * letters
         for reach, (right, up) in ((r, side) for r in REACHES for side in SIDES):
             centre = x + right * (reach + wide / 2), y + up * (reach + high / 4)

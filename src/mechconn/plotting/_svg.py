@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
+from warnings import catch_warnings, filterwarnings
 
 from mechconn.core import Picture
+from mechconn.plotting._labels import escape_label
 
 INK = "#010203"  # stands for the page's own text colour, put in when the SVG is done
 SMALLEST, LARGEST = 0.75, 1.25
@@ -32,7 +34,8 @@ def inline_svg(draw: Callable[[], Any], description: str, name: str) -> str:
         "font.size": 10,
         **{key: INK for key in ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")},
     }
-    with rc_context(style):
+    with rc_context(style), catch_warnings():
+        filterwarnings("ignore", "Glyph .* missing from")  # the letters are the reader's own, and no font is embedded
         figure = draw()
         figure.patch.set_alpha(0.0)
         buffer = io.StringIO()
@@ -47,11 +50,11 @@ def draw_sheet(pictures: Mapping[str, Picture], title: str) -> bytes:
     widest, heights = max(p.width for p in pictures.values()), [p.height for p in pictures.values()]
     inches = 8.0 * sum(heights) / widest
     figure = Figure(figsize=(9.5, inches + 1.0), dpi=150, layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(escape_label(title, 110))
     rows = figure.subplots(len(pictures), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (split, picture) in zip(rows, pictures.items(), strict=True):
         axes.imshow(picture.pixels(), interpolation="nearest")
-        axes.set_ylabel(split, rotation=0, ha="right", va="center")
+        axes.set_ylabel(escape_label(split), rotation=0, ha="right", va="center")
         axes.set_xticks([])
         axes.set_yticks([])
     buffer = io.BytesIO()
