@@ -44,7 +44,7 @@ def _make_data_url(picture: Picture) -> str:
 def _make_download(text: str, file: str) -> str:
     """A file as an address that holds it."""
     kind = "application/json" if file.endswith(".json") else "text/csv"
-    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode()).decode()}"
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(text.encode(errors='backslashreplace')).decode()}"
 
 
 def flatten_settings(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:

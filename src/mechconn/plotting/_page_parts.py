@@ -114,7 +114,9 @@ def _write_csv(result: Result) -> str:
     """The rows of a result, a line each."""
     rows = result.rows()
     written = io.StringIO()
-    writer = csv.DictWriter(written, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer = csv.DictWriter(
+        written, list(dict.fromkeys(key for row in rows for key in row))
+    )  # ends lines as RFC 4180 says
     writer.writeheader()
     writer.writerows(rows)
     return written.getvalue()

@@ -103,7 +103,7 @@ def save_report(result: Result | Mapping[str, Any] | str | Path, file: str | Pat
         if isinstance(result, str | Path) and Path(result).resolve() == Path(file).resolve():
             raise ValueError(f"the page would replace the result that it is drawn of, {result}; name another file")
         result = load_result(result)
-    write_atomically(Path(file), _render_result(result).encode())
+    write_atomically(Path(file), _render_result(result).encode(errors="backslashreplace"))
 
 
 def _render_result(result: Result) -> str:
