@@ -6,6 +6,7 @@ from mechconn.connectivity import MARGIN
 from mechconn.losses import NATS
 
 POINTS = "points"
+MILLION = 1e6
 
 
 def choose_scale(on: str, loss_unit: str) -> tuple[float, str]:
@@ -19,5 +20,5 @@ def choose_shift_margin(on: str, margin: float) -> float:
 
 
 def format_amount(value: float, unit: str, sign: str = "") -> str:
-    """Hundredths of points and nats; three digits of a loss that may have any scale."""
-    return f"{value:{sign}.2f}" if unit in (NATS, POINTS) else f"{value:{sign}.3g}"
+    """Hundredths of points and nats; three digits of a loss that may have any scale, and of millions of nats."""
+    return f"{value:{sign}.2f}" if unit in (NATS, POINTS) and abs(value) < MILLION else f"{value:{sign}.3g}"

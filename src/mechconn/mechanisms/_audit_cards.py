@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mechconn.connectivity import PathVerdict, Profile, join_words
-from mechconn.mechanisms._mechanism_cards import ASK_RELEARNING, list_comparison_cards
+from mechconn.mechanisms._mechanism_cards import ASK_RELEARNING, list_comparison_cards, name_units
 from mechconn.mechanisms._relearned_cards import SEE_RELEARNING, make_relearned_card
 from mechconn.plotting import Answer, AnswerStyle, Card, format_interval, make_card
 
@@ -59,7 +59,8 @@ def _advise_on_path(audit: Audit, which: str, found: PathVerdict) -> str:
     return {
         "connected": "A path without a barrier is a start: mechconn merge judges the merged network on every split.",
         "not connected": "An average lies on this path; mechconn merge judges it, and other ways, on every split.",
-        "undetermined": "More rows narrow the intervals; mechconn merge judges a merged network itself.",
+        "undetermined": f"More {name_units(audit.comparison.a)} narrow the intervals; mechconn merge judges a merged "
+        "network itself.",
     }[found.verdict]
 
 

@@ -22,6 +22,8 @@ LESS: Mapping[str, AnswerStyle] = {
     "in opposite directions": "sensitive",
     "not settled": "open",
 }
+UNITS = {"runs": "training runs", "clusters": "clusters"}
+"""What intervals are over -> what more of would narrow them; others are over rows."""
 RANKS = {"sensitive": 0, "undetermined": 1, "invariant": 2}
 OBSERVATIONAL = "Observational: the splits hold other rows, so whatever else differs between them counts too."
 ASK_RELEARNING = "No effect beyond the margin; whether a few steps bring one back, mechconn.measure_relearning says."
@@ -101,10 +103,15 @@ def _advise_on_rows(found: Invariance, unsettled: Sequence[str]) -> str:
     """How many rows, clusters or training runs would settle what is open."""
     needed = {split: count for split in unsettled if (count := found[split].to_settle) is not None}
     if not needed:
-        return f"More rows would narrow the interval on {join_words(list(unsettled))}; how many settle it is not known."
-    split = max(needed, key=lambda name: needed[name])
-    unit = {"runs": "training runs", "clusters": "clusters"}.get(found.over, "rows")
+        said = f"would narrow the interval on {join_words(list(unsettled))}; how many settle it is not known."
+        return f"More {name_units(found)} {said}"
+    split, unit = max(needed, key=lambda name: needed[name]), name_units(found)
     return f"About {needed[split]:,} {unit} would settle {split}."
+
+
+def name_units(found: Invariance) -> str:
+    """What intervals are over, as what more of would narrow them."""
+    return UNITS.get(found.over, "rows")
 
 
 def list_less_cards(found: Comparison) -> Iterator[Card]:
@@ -145,7 +152,7 @@ def _advise_on_less(found: Comparison, answers: Mapping[str, Answer]) -> str:
     if other := [split for split, verdict in said.items() if verdict in ("more", "in opposite directions")]:
         return f"What changed on {join_words(other)}, the effects of both side by side show."
     if unsettled := [split for split, verdict in said.items() if verdict == "not settled"]:
-        return f"More rows would narrow the interval on {join_words(unsettled)}."
+        return f"More {name_units(found.a)} would narrow the interval on {join_words(unsettled)}."
     if any(found.b[split].caveat for split in said):
         return f"The invariance of {b} says nothing: {found.b.uninformative}."
     if left := [split for split in said if found.b[split].verdict != "invariant"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from mechconn.connectivity import join_words
@@ -43,6 +44,11 @@ def _answer_network(about: str, found: Relearned) -> Answer:
     counts = Counter(found.states)
     said = ", ".join(f"{STATES[state][0]} in {count}" for state, count in counts.items())
     style = STATES[found.states[0]][1] if len(counts) == 1 else "open"
+    if counts.keys() == {"uses"}:
+        starts = [run.at_start for run in found.runs]
+        number = f"{write_points(fmean(starts))} over the {found.compared_with} before any step"
+        interval = f"runs from {format_interval((min(starts), max(starts)), 100, '+.1f')}"
+        return Answer(f"{said} of {len(found.runs)}", style, about, number, interval)
     number = f"{write_points(found.excess)} over the {found.compared_with} after steps of relearning"
     interval = f"95 % interval over runs {format_interval(found.mean_excess, 100, '+.1f')}"
     return Answer(f"{said} of {len(found.runs)}", style, about, number, interval)
@@ -53,9 +59,10 @@ def _answer_run(found: Relearned, run: RelearningRun, about: str) -> Answer:
     state = found.find_state(run)
     verdict, style = STATES[state]
     effect = run.before[found.intervention]
-    if effect.verdict == "undetermined" or (effect.verdict == "sensitive" and state in ("uses", "avoids")):
+    if state in ("undetermined", "avoids") or (state == "uses" and effect.verdict == "sensitive" and effect.effect < 0):
         shown = describe_effect(run.before, found.intervention, about)
-        beside = f"; relearning by itself says {run.verdict}" if effect.verdict == "undetermined" else ""
+        said = "leaves it open" if run.verdict == "undetermined" else f"says {run.verdict}"
+        beside = f"; relearning by itself {said}" if effect.verdict == "undetermined" else ""
         return Answer(verdict, style, about, f"effect {shown.number}", shown.interval + beside)
     value, bounds, what = (run.excess, run.interval, "after steps of relearning")
     if state == "uses":

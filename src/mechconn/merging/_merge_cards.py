@@ -67,7 +67,9 @@ def _advise(found: Merged) -> str:
         count = judged.to_settle
         return f"About {count:,} {unit} would settle it." if count else "No number of rows is known to settle it."
     if found.after is None:
-        return "Align the parents first (align=UniverseMatching(), --align universe), or try another method."
+        return (
+            "Align the parents before they are merged (align=UniverseMatching(), --align universe), or merge otherwise."
+        )
     return "Try another method, or train the merged network further and judge it again (mechconn.judge_merged)."
 
 
