@@ -65,7 +65,7 @@ def show_examples(suite: Suite) -> Examples:
 def _show_split(name: str, data: SampleSource) -> Examples:
     """The first samples of one split."""
     x, y = _read_rows(data, torch.arange(min(IMAGES, len(data))))
-    x, y = move_inputs(x, torch.device("cpu")), y.cpu()
+    x, y = _pick_images(move_inputs(x, torch.device("cpu"))), y.detach().cpu()
     if _are_images(x):
         picture = make_strip(x, find_scale(data), known=_is_own(data), largest=LARGEST)
         return Examples({name: picture}, {}, {name: tuple(_name_labels(data, y))})
@@ -84,8 +84,19 @@ def _first(x: Any, count: int) -> Any:
     return {name: part[:count] for name, part in x.items()} if isinstance(x, Mapping) else x[:count]
 
 
+def _pick_images(x: Any) -> Any:
+    """Inputs without a graph; of several by name the one that holds images, where it is the only one, as of a hub."""
+    if isinstance(x, Tensor):
+        return x.detach()
+    if not isinstance(x, Mapping):
+        x = {f"input {number}": part for number, part in enumerate(x, 1)}
+    parts = {name: part.detach() for name, part in x.items()}
+    images = [part for part in parts.values() if _are_images(part)]
+    return images[0] if len(images) == 1 else parts
+
+
 def _are_images(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] in (1, 3) and not x.is_complex()
+    return isinstance(x, Tensor) and x.dim() == 4 and x.shape[1] in (1, 3) and x.numel() > 0 and not x.is_complex()
 
 
 def _is_own(data: Any) -> bool:
@@ -120,8 +131,8 @@ def _write_inputs(data: Any, x: Any) -> list[str]:
     lines: list[list[str]] = [[] for _ in next(iter(parts.values()))]
     for name, part in parts.items():
         for line, row in zip(lines, part, strict=True):
-            values = row.flatten()[: COLUMNS + 1].tolist()
-            line += [f"{name}={_write_number(v)}" if name else _write_number(v) for v in values]
+            values = list(map(_write_number, row.flatten()[: COLUMNS + 1].tolist()))
+            line += [f"{name}={values[0]}", *values[1:]] if name and values else values
     return [_shorten(line) for line in lines]
 
 
