@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 import mechconn as mc
 from mechconn.datasets import show_examples
 from mechconn.mechanisms import make_relearned_card
-from mechconn.plotting import Card
+from mechconn.plotting import Card, ResultFigure, make_figure
 from mechconn.report import save_report
 from page import Page
 from planted_pairs import SPLITS, make_linear, planted_splits, reads
@@ -89,6 +89,27 @@ def test_names_with_line_ends_are_one_entry_of_the_csv_file(tmp_path: Path):
     (text,) = re.findall(r'download="audit.csv" href="data:[^,"]+;base64,([^"]+)"', page_of(found, tmp_path))
     rows = csv.DictReader(io.StringIO(base64.b64decode(text).decode(), newline=""))
     assert [row["split"] for row in rows] == [row["split"] for row in found.rows()]
+
+
+def test_a_figure_of_the_users_may_be_called_as_a_part_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ResultFigure, "registered", dict(ResultFigure.registered))
+
+    class Numbers(ResultFigure):
+        """Drawn by a user."""
+
+        of = mc.Invariance
+        title = "Numbers"
+
+        def draw(self, result: mc.Invariance) -> Any:
+            return make_figure(2.0, 2.0)
+
+        def describe(self, result: mc.Invariance) -> str:
+            return "an empty figure"
+
+    page = Page(page_of(mc.measure_invariance(reads(0), named_suite("all", "")), tmp_path))
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert {"numbers", "numbers-again"} <= set(ids) and len(ids) == len(set(ids))
+    assert "no name" in page.text  # the heading of a row, which a reader of the screen is told
 
 
 # ---------------------------------------------------------------- verdicts

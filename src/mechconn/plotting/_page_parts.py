@@ -16,6 +16,8 @@ from mechconn.plotting._sections import Header, Section
 if TYPE_CHECKING:
     from mechconn.plotting._result import Result
 
+OWN = ("content", "found", "numbers")
+"""Anchors of the page itself."""
 NOT_NUMBERS = ("examples", "pictures")
 """Fields of results that a page shows and its files leave out."""
 
@@ -73,16 +75,21 @@ def _join_name(name: str, anchor: str) -> str:
     return f"{name}-{anchor}" if name and anchor else anchor
 
 
+def _name_tables(anchor: str) -> str:
+    """The anchor of a section's tables, where they stand apart."""
+    return f"{anchor}-numbers"
+
+
 def _name_anchors(sections: Sequence[Section], name: str) -> list[Section]:
     """The sections, each with an anchor of its own."""
-    taken: set[str] = set()
+    taken = {_join_name(name, own) for own in OWN}
     named = []
     for section in sections:
         slug = section.anchor or re.sub(r"\W+", "-", section.title.lower()).strip("-") or "section"
         anchor = _join_name(name, slug)
-        while anchor in taken:
+        while taken & {anchor, _name_tables(anchor)}:
             anchor += "-again"
-        taken.add(anchor)
+        taken |= {anchor, _name_tables(anchor)}
         named.append(replace(section, anchor=anchor))
     return named
 
@@ -107,7 +114,7 @@ def _keep_tables(section: Section) -> Section | None:
         return None
     if section.folded or not section.figures:
         return section
-    return replace(section, text="", figures=(), anchor=f"{section.anchor}-numbers")
+    return replace(section, text="", figures=(), anchor=_name_tables(section.anchor))
 
 
 def _write_csv(result: Result) -> str:
