@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 import mechconn as mc
+from browser import in_frames
 from mechconn.datasets import show_examples
 from mechconn.mechanisms import make_relearned_card
 from mechconn.plotting import Card, ResultFigure, make_figure
@@ -65,6 +66,21 @@ def test_long_names_leave_room_in_figures(tmp_path: Path):
     text = page_of(audit_named(LONG, LONG + " 2", (LONG, LONG + " B")), tmp_path)
     drawn = re.findall(r"<text[^>]*>([^<]*)</text>", text)
     assert LONG in text and any("…" in label for label in drawn) and max(map(len, drawn)) < 160
+
+
+@pytest.mark.slow
+def test_long_names_leave_room_in_tables(tmp_path: Path):
+    """The column of names stays in sight while a table is moved below it, so it may not fill the table."""
+    text = page_of(audit_named(LONG, LONG + " 2", (LONG, LONG + " B")), tmp_path)
+    look = """(page, window) => {
+      for (const folded of page.querySelectorAll("details")) folded.open = true;
+      const names = [...page.querySelectorAll(".scroll th[scope=row]")].map((e) => e.getBoundingClientRect().width);
+      return [page.documentElement.scrollWidth, Math.max(...names)];
+    }"""
+    widths = (390, 1280)
+    found = in_frames([(tmp_path / "page.html", width) for width in widths], look)
+    assert LONG in text and all(wide <= width for width, (wide, _) in zip(widths, found, strict=True))
+    assert all(longest < 0.6 * width for width, (_, longest) in zip(widths, found, strict=True))
 
 
 def test_labels_that_would_run_into_each_other_are_turned():
