@@ -203,3 +203,11 @@ def test_empty_images_and_images_of_a_graph_lose_no_page(x: torch.Tensor):
         warnings.simplefilter("error")
         found = show_examples(mc.Suite({"odd": (x, torch.zeros(4).long())}, "odd"))
     assert found.left_out == () and bool(found.pictures) == bool(x.numel())
+
+
+def test_a_change_of_brightness_shows():
+    """Images that were standardised: black and white are the same values in every split."""
+    x = torch.tensor([-2.0, -1.0, 0.0, 1.0]).reshape(1, 1, 2, 2)
+    found = show_examples(mc.Suite({"dark": (x, torch.tensor([0])), "bright": (x + 1, torch.tensor([0]))}, "dark"))
+    dark, bright = (found.pictures[name].pixels()[..., 0].flatten().tolist() for name in ("dark", "bright"))
+    assert (dark, bright) == ([0, 64, 128, 191], [64, 128, 191, 255])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from mechconn.core import (
 )
 from mechconn.datasets._images import ImageSet
 from mechconn.datasets._label_names import read_class_names
-from mechconn.datasets._strips import find_scale, make_strip
+from mechconn.datasets._strips import find_bounds, find_scale, make_strip, shrink
 from mechconn.datasets._suite import CuedSet, Suite
 from mechconn.datasets._tokenizer import TextTokenizer
 from mechconn.plotting import Examples
@@ -38,21 +39,25 @@ def show_examples(suite: Suite) -> Examples:
     """The first samples of every split; splits that are batches, which are read in order, are named instead.
 
     Rows are read by their numbers, once, and no random number of the user's is drawn. A split that cannot be shown is
-    named, with a warning that says why.
+    named, with a warning that says why. Where it is not known which values are black and white, they are the same in
+    every split, so that a change of brightness shows.
 
     Example:
         >>> suite = Suite({"cue": (torch.tensor([[1.0, 2.5]]), torch.tensor([1]))}, reference="cue")
         >>> show_examples(suite).texts, show_examples(suite).labels
         ({'cue': ('1, 2.5',)}, {'cue': ('1',)})
     """
+    read: dict[str, tuple[Any, Any, Tensor]] = {}
     shown: dict[str, Examples] = {}
     with isolate_rng(0, "examples"):
         for name, data in suite.items():
-            if is_source(data):
-                try:
-                    shown[name] = _show_split(name, data)
-                except Exception as error:  # a page without some samples is better than an audit that is lost
-                    log_warnings("samples", [f"split {name!r} is not shown: {type(error).__name__}: {error}"])
+            with _warn_of(name):
+                if is_source(data):
+                    read[name] = (data, *_read_first(data))
+    bounds = find_bounds(x.float() for data, x, _ in read.values() if _are_images(x) and not _is_scaled(data, x))
+    for name, (data, x, y) in read.items():
+        with _warn_of(name):
+            shown[name] = _show_split(name, data, x, y, bounds)
     return Examples(
         pictures={name: picture for own in shown.values() for name, picture in own.pictures.items()},
         texts={name: texts for own in shown.values() for name, texts in own.texts.items()},
@@ -62,15 +67,28 @@ def show_examples(suite: Suite) -> Examples:
     )
 
 
-def _show_split(name: str, data: SampleSource) -> Examples:
+@contextmanager
+def _warn_of(name: str) -> Iterator[None]:
+    """Context manager: warn where a split cannot be shown; a page without it is better than an audit that is lost."""
+    try:
+        yield
+    except Exception as error:
+        log_warnings("samples", [f"split {name!r} is not shown: {type(error).__name__}: {error}"])
+
+
+def _show_split(name: str, data: SampleSource, x: Any, y: Tensor, bounds: tuple[float, float]) -> Examples:
     """The first samples of one split."""
+    labels = {name: tuple(_name_labels(data, y))}
+    if not _are_images(x):
+        return Examples({}, {name: tuple(_write_inputs(data, x))}, labels)
+    return Examples({name: make_strip(x, find_scale(data), known=_is_own(data), bounds=bounds)}, {}, labels)
+
+
+def _read_first(data: SampleSource) -> tuple[Any, Tensor]:
+    """(inputs, targets) of the first samples of one split, images no larger than they are shown."""
     x, y = _read_rows(data, torch.arange(min(IMAGES, len(data))))
     x, y = _pick_images(move_inputs(x, torch.device("cpu"))), y.detach().cpu()
-    if _are_images(x):
-        picture = make_strip(x, find_scale(data), known=_is_own(data), largest=LARGEST)
-        return Examples({name: picture}, {}, {name: tuple(_name_labels(data, y))})
-    written = _first(x, WRITTEN)
-    return Examples({}, {name: tuple(_write_inputs(data, written))}, {name: tuple(_name_labels(data, y[:WRITTEN]))})
+    return (shrink(x, LARGEST), y) if _are_images(x) else (_first(x, WRITTEN), y[:WRITTEN])
 
 
 def _read_rows(data: Any, rows: Tensor) -> tuple[Any, Tensor]:
@@ -104,6 +122,11 @@ def _is_own(data: Any) -> bool:
     while data is not None and not isinstance(data, ImageSet):
         data = _find_below(data)
     return data is not None
+
+
+def _is_scaled(data: Any, x: Tensor) -> bool:
+    """Whether it is known which values are black and white."""
+    return x.dtype == torch.uint8 or _is_own(data) or find_scale(data) is not None
 
 
 def _find_below(data: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -28,47 +28,52 @@ def _draw_first(scenes: SampleSource, count: int) -> Picture:
     return make_strip(scenes.inputs(torch.arange(min(count, len(scenes)))), find_scale(scenes), known=True)
 
 
-def make_strip(x: Tensor, scale: Normalised | None, *, known: bool, largest: int | None = None) -> Picture:
+def make_strip(
+    x: Tensor, scale: Normalised | None, *, known: bool, bounds: tuple[float, float] | None = None
+) -> Picture:
     """Images side by side.
 
     Args:
         x: images of shape [N, 1 or 3, H, W]: bytes, or floating point.
         scale: the normalisation that they went through; None where there is none.
-        known: whether they are in [-1, 1], from black to white; else the scale is told by their values: [0, 1],
-            [-1, 1], or neither, which is stretched to the range of the finite values.
-        largest: most pixels of a side; larger images are shrunk.
+        known: whether they are in [-1, 1], from black to white; else they are from `bounds`.
+        bounds: the values of black and of white; default: those of `find_bounds`.
     """
-    pixels = x if x.dtype == torch.uint8 else to_bytes(_to_unit_range(x.float(), scale, known))
-    if largest is not None and max(pixels.shape[2:]) > largest:
-        pixels = _shrink(pixels, largest)
+    pixels = x if x.dtype == torch.uint8 else to_bytes(_to_unit_range(x.float(), scale, known, bounds))
     if pixels.shape[1] == 1:
         pixels = pixels.expand(-1, 3, -1, -1)
     gaps = pad(pixels, (0, GAP), value=255)
     return Picture.of(torch.cat(gaps.unbind(0), dim=2)[:, :, :-GAP].permute(1, 2, 0).cpu())
 
 
-def _to_unit_range(x: Tensor, scale: Normalised | None, known: bool) -> Tensor:
+def _to_unit_range(x: Tensor, scale: Normalised | None, known: bool, bounds: tuple[float, float] | None) -> Tensor:
     """Images in [-1, 1]; what is not finite is at the nearer end, NaN black."""
     if scale is not None:
         return scale.restore(x)
     if known:
         return x
-    finite = x[x.isfinite()]
-    low, high = (float(v) for v in finite.aminmax()) if len(finite) else (0.0, 1.0)
-    if low >= -ROUNDING and high <= 1.0 + ROUNDING:
-        low, high = 0.0, 1.0
-    elif low >= -1.0 - ROUNDING and high <= 1.0 + ROUNDING:
-        low, high = -1.0, 1.0
-    elif low == high:  # grey
-        low, high = low - 1.0, high + 1.0
+    low, high = find_bounds([x]) if bounds is None else bounds
     return (2.0 * (x - low) / (high - low) - 1.0).nan_to_num(nan=-1.0, posinf=1.0, neginf=-1.0)
 
 
-def _shrink(pixels: Tensor, largest: int) -> Tensor:
-    """Images of bytes with their longer side at `largest` pixels."""
-    height, width = (max(1, round(side * largest / max(pixels.shape[2:]))) for side in pixels.shape[2:])
-    shrunk = interpolate(pixels.float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return shrunk.round().clamp(0, 255).to(torch.uint8)
+def find_bounds(images: Iterable[Tensor]) -> tuple[float, float]:
+    """The values of black and of white, told by all that are finite: [0, 1], [-1, 1], or else their range."""
+    ends = [float(v) for x in images if len(finite := x[x.isfinite()]) for v in finite.aminmax()] or [0.0, 1.0]
+    low, high = min(ends), max(ends)
+    if low >= -ROUNDING and high <= 1.0 + ROUNDING:
+        return 0.0, 1.0
+    if low >= -1.0 - ROUNDING and high <= 1.0 + ROUNDING:
+        return -1.0, 1.0
+    return (low, high) if low < high else (low - 1.0, high + 1.0)  # grey
+
+
+def shrink(x: Tensor, largest: int) -> Tensor:
+    """Images with their longer side at `largest` pixels, or as they are where it is no longer."""
+    if max(x.shape[2:]) <= largest:
+        return x
+    height, width = (max(1, round(side * largest / max(x.shape[2:]))) for side in x.shape[2:])
+    shrunk = interpolate(x.float(), (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return shrunk.round().clamp(0, 255).to(torch.uint8) if x.dtype == torch.uint8 else shrunk
 
 
 def find_scale(scenes: Any) -> Normalised | None:
