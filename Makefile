@@ -11,7 +11,7 @@ RECIPES := quickstart fig4 fig5 table1 table3 table4 fig13 arithmetic transplant
 ENGINE ?= processes
 STORE ?= mechconn-store
 
-.PHONY: help demo reproduce test bench lint check clean
+.PHONY: help demo reproduce docs test bench lint check wheel clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ demo: $(READY) ## a shortcut is learned and fine-tuned away on small data, into 
 reproduce: $(READY) ## every experiment at smoke scale, into reproduced.html (MECHCONN_DATA for real images; ENGINE=ray through Ray)
 	for recipe in $(RECIPES); do $(BIN)/mechconn run $$recipe --engine $(ENGINE) --store $(STORE) || exit 1; done
 	$(BIN)/mechconn report --store $(STORE) -o reproduced.html
+
+docs: $(READY) ## the documentation site, notebooks executed, into docs/_build/html (SPHINXOPTS="-D nb_execution_mode=off" leaves them as they are)
+	$(BIN)/python -m sphinx -b html -n -W --keep-going -T -d docs/_build/doctrees $(SPHINXOPTS) docs docs/_build/html
 
 test: $(READY) ## all tests
 	$(PYTEST)
@@ -57,9 +60,14 @@ lint: $(READY) ## format, lint, types, import contracts
 check: lint ## lint, and the fast tests
 	$(PYTEST) -m "not slow"
 
+wheel: $(READY) ## sdist, and the wheel that is built of it, into dist/ (nothing is downloaded)
+	rm -rf build dist
+	$(BIN)/python -c 'from setuptools import build_meta; build_meta.build_sdist("dist")'
+	$(BIN)/python -m pip wheel -q --no-index --no-deps --no-build-isolation -w dist dist/mechconn-*.tar.gz
+
 clean: ## remove what the targets above made, except .venv
-	rm -rf report.html reproduced.html build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf report.html reproduced.html build dist docs/_build docs/api docs/project .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp stands for "these two files are installed". The build tools come first and from the same
 # constraints, so that the editable install needs no isolated build environment and no second download.

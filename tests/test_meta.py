@@ -268,7 +268,7 @@ def test_no_two_modules_have_one_name() -> None:
 
 
 def test_there_are_at_most_24_names_at_the_top() -> None:
-    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 24
+    assert len({path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}) <= 24
 
 
 # ---------------------------------------------------------------- what is tracked

@@ -197,7 +197,7 @@ MISTAKES: dict[str, tuple[Any, str, list[str]]] = {
     "no tokenizer and no such column": (
         without_tokenizers,
         "[text]\ncolumn = 'txt'\n",
-        ["a holds no tokenizer", "cue.csv has no column 'txt'", "rand.csv has no column 'txt'"],
+        ["cue.csv has no column 'txt'", "rand.csv has no column 'txt'", "a holds no tokenizer"],
     ),
     "other classes": (
         None,

@@ -78,6 +78,7 @@ def test_the_run_of_the_demo_is_kept_where_a_store_is_named(recorded, tmp_path: 
         (["demo", "-o", "no/such/folder/page.html"], ["no/such/folder/page.html", "a folder that can be written"]),
         (["demo", "--device", "tpu"], ["device must be one of 'auto', 'cpu', 'cuda', got 'tpu'"]),
         (["demo", "--data", "cifar10"], ["root=", "MECHCONN_DATA"]),
+        (["demo", "--quick", "--data", "cifar10"], ["the quick demo is on the embedded digits, got 'cifar10'"]),
         (["data", "digits", "--cue", "bx"], ["cue must be one of", "did you mean 'box'?"]),
         (["dmo"], ["No such command 'dmo'"]),
         (["demo", "--sed", "1"], ["No such option: --sed"]),

@@ -147,7 +147,7 @@ def test_a_configuration_shows_its_own(folder: Path, capsys: pytest.CaptureFixtu
         (["rows.safetensors", "--interventions", "grey,hue"], ["Grey needs images", "Hue needs images"]),
         (
             ["rows.safetensors", "--interventions", '{name="swap-column", within="plce"},{name="bin-column", bin=2}'],
-            ["'bin-column' has no option 'bin'; .*did you mean 'bins'", "within = 'plce': .* has no tensor 'plce'"],
+            ["within = 'plce': .* has no tensor 'plce'", "'bin-column' has no option 'bin'; .*did you mean 'bins'"],
         ),
         (
             ["rows.safetensors", "--interventions", '{name="swap-column", columns=0, donors="none.safetensors"}'],

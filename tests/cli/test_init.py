@@ -126,6 +126,7 @@ def test_folders_of_classes_and_saved_classifiers_are_audited_unchanged(
         "  a: a saved model",
         "  b: a saved model",
         "Wrote audit.toml: split test, and turned, moved, tinted made of it.",
+        "The model that is named first is A: the one that B was made from, or that you use now.",
         f"Next: {command}",
         "Or, for one model: mechconn reliances a audit.toml -o reliances.html",
     ]
@@ -186,6 +187,43 @@ def test_a_table_with_groups(folder: Path, capsys: pytest.CaptureFixture[str]) -
     config = AuditConfig.model_validate(tomllib.loads(asked.replace('reference = "test"', "")))
     assert config.by == "place" and config.reference == "agree" and config.groups is not None
     assert (config.groups.columns, config.groups.train) == (["label", "place"], "birds.csv#train")
+
+
+def test_the_column_that_names_the_shortcut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder)
+    _, shown, _ = run("init .", capsys)
+    (again,) = re.findall(r"^Is place the shortcut\? mechconn (.*)$", shown, re.MULTILINE)
+    code, shown, _ = run(again, capsys)
+    assert code == 0 and "Wrote audit.toml: split test, divided by place." in shown
+    assert read() == {"by": "place", "splits": {"test": "birds.csv#test"}, "norm": {"data": "birds.csv#train"}}
+    table = (folder / "birds.csv").read_text(encoding="utf-8").replace(",train\n", ",other\n")
+    (folder / "birds.csv").write_text(table, encoding="utf-8")
+    save_file({"1.running_mean": torch.zeros(2)}, folder / "a.safetensors")
+    run(again, capsys)
+    assert read()["norm"] == {"policy": "interpolate"}  # networks with statistics, and no training data
+    code, _, error = run("init . --by plce --force", capsys)
+    assert code == 2 and "has no column 'plce' that rows could be divided by" in error
+    assert "did you mean 'place'?" in error and read()["by"] == "place"
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("def build(width=3):\n    raise RuntimeError('this ran')", "nets:build"),
+        ("def loss(z, y):\n    pass\ndef _make():\n    pass", "package.module:function"),
+        ("def build():\n    pass\ndef make_other():\n    pass", "package.module:function"),
+        ("def helper():\n    pass\ndef make(*, width=1):\n    pass", "nets:make"),
+        ("def build(:", "package.module:function"),
+    ],
+)
+def test_the_function_that_builds_is_found_and_not_run(
+    folder: Path, capsys: pytest.CaptureFixture[str], text: str, named: str
+) -> None:
+    for file in folder.glob("*.py"):
+        file.unlink()
+    (folder / "nets.py").write_text(text, encoding="utf-8")
+    code, shown, error = run("init .", capsys)
+    assert (code, error) == (0, "") and f" --model {named} " in shown
 
 
 def test_raw_texts_and_saved_classifiers_are_audited_unchanged(
@@ -296,7 +334,7 @@ def test_one_split_of_a_table_or_of_texts_gets_interventions(folder: Path, capsy
     assert list(read()["interventions"]) == made
     assert "# Also: bin-column. mechconn data FILE shows" in (folder / "audit.toml").read_text(encoding="utf-8")
     (command,) = re.findall("Or, for one model: mechconn (.*)", shown)
-    assert command == "reliances a.safetensors audit.toml --model package.module:function -o reliances.html"
+    assert command == "reliances a.safetensors audit.toml --model init_models:build -o reliances.html"
     code, shown, error = run(f"{command.replace('package.module:function', 'init_models:build')} --json", capsys)
     assert code == 0, error
     assert {*json.loads(shown)["applied"]} == {*made}

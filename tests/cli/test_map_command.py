@@ -307,7 +307,7 @@ def test_mistakes_are_said_together(case: str, folder: Path, capsys: pytest.Capt
 def test_a_folder_that_is_none_or_one_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, (line,) = run(capsys, "map", "nowhere", "--data", "audit.toml")
     assert code == 2 and line == (
-        "mechconn: nowhere is no folder; pass the folder that holds the models, a file or a folder for each"
+        "mechconn: no folder nowhere; pass the folder that holds the models, a file or a folder for each"
     )
     (folder / "models" / "config.json").write_text("{}", encoding="utf-8")
     code, _, (line,) = run(capsys, *WORDS)

@@ -101,7 +101,7 @@ def test_what_is_not_there_or_cannot_be_written(saved: Path, capsys: pytest.Capt
     first, second = capsys.readouterr().err.splitlines()  # both mistakes at once
     assert first.startswith("mechconn: no file none.json; name one that") and "no/such" in second
     assert run("page") == 2
-    assert capsys.readouterr().err == "mechconn: Missing argument 'result'.\n"
+    assert capsys.readouterr().err == "mechconn: Missing argument 'RESULT'.\n"
 
 
 @pytest.mark.parametrize("target", ["found.json", "./found.json", "link.json"])

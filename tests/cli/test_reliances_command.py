@@ -223,7 +223,7 @@ def test_a_set_by_name_is_measured_on_its_test_split(folder: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("words", "texts"),
     [
-        ("none.safetensors nothing --model reliance_models:first", ["dataset must be one of .*, got 'nothing'"]),
+        ("none.safetensors nothing --model reliance_models:first", ["no file or folder nothing", "none.safetensors"]),
         (
             "none.safetensors rows.safetensors --model reliance_models:first --interventions gray",
             ["none.safetensors", "'gray' must be one of .*; did you mean 'grey'"],

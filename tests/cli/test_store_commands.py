@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from mechconn.cli import main
+from mechconn.cli._print_table import print_table
 from mechconn.paper import RunStore
 from run_records import SHORTCUT, cue_result, fig4_record, fig13_record, model, path, run_record, table1_record
 
@@ -210,3 +214,16 @@ def test_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[st
 def test_info_names_the_store(store: RunStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info") == 0
     assert str(store.root) in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_word_of_a_table_is_cut(terminal: bool) -> None:
+    table = Table("network", *(f"accuracy on split_{number}" for number in range(9)), title="Wide")
+    table.add_row("theta_NC", *(f"{number}.125 % (0.0 to 100.0)" for number in range(9)))
+    file = io.StringIO()
+    print_table(Console(file=file, width=60, force_terminal=terminal, color_system=None), table)
+    shown = file.getvalue()
+    assert "…" not in shown and "Wide" in shown and "theta_NC" in shown
+    assert all(f"split_{number}" in shown and f"{number}.125" in shown for number in range(9))
+    assert ("network: theta_NC" in shown) == terminal
+    assert (max(map(len, shown.splitlines())) <= 60) == terminal

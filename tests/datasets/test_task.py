@@ -102,7 +102,7 @@ def test_the_draws_of_a_task_are_independent_of_one_another() -> None:
         (
             {"source": "digit"},
             ValueError,
-            r"^dataset must be one of 'digits', .*'planted', got 'digit'; did you mean 'digits'\?$",
+            r"^no file or folder digit, and dataset must be one of .*'planted', got 'digit'; did you mean 'digits'\?$",
         ),
         ({"source": "planted", "proportion": 1.5}, ValueError, r"^proportion must lie in \[0, 1\], got 1.5$"),
         ({"source": "planted", "proportion": float("nan")}, ValueError, r"^proportion must lie in \[0, 1\], got nan$"),

@@ -6,42 +6,106 @@ Commands import what they need when they run, so that `--help` and a typo are an
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 
 if TYPE_CHECKING:
     from mechconn.core import Progress, ProgressEvent
 
+NAME = "mechconn"
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2
+MOST_LINES, MOST_CHARACTERS = 20, 800
+"""Of one error: how many lines are printed, and how long each may be; `--debug` prints all."""
+MISSING = re.compile(
+    r"\bno (configuration )?(file|folder|mask|module|column)\b(?! of\b)|\bhas no (column|tensor|split)\b"
+    r"|\b(does not exist|is not installed)\b"
+)
+"""How our errors say that something is not there."""
+COMMANDS = (
+    *("demo", "init", "audit", "reliances", "dose", "merge", "map", "page", "data"),
+    *("run", "list", "show", "compare", "report", "remove", "schema", "info"),
+)
+"""As they stand in the help: what a user needs first, the paper's runs, the rest."""
+
+
+class _Commands(typer.core.TyperGroup):
+    """The commands in an order of ours, not that of the imports."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
+
+
+app = typer.Typer(
+    name=NAME,
+    cls=_Commands,
+    help="Do two networks solve a task by the same mechanism, and which paths in weight space join them?",
+    epilog="mechconn COMMAND --help lists the options of a command.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def suggest(*words: str) -> Callable[[str], list[str]]:
+    """What the shell offers for an option that takes one of some words."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
 
 Root = Annotated[
     Path | None, typer.Option(help="Folder that holds the image sets; by default the variable MECHCONN_DATA names it.")
 ]
-
-app = typer.Typer(
-    name="mechconn",
-    help="Do two networks solve a task by the same mechanism, and which paths in weight space join them?",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", autocompletion=suggest("auto", "cpu", "cuda"))]
+PRECISION = typer.Option(
+    help="model: its own type; auto: bfloat16 where that is faster.", autocompletion=suggest("model", "auto")
 )
+Engine = Annotated[
+    str, typer.Option(help="inline, processes or ray.", autocompletion=suggest("inline", "processes", "ray"))
+]
+
+
+def _print_version(wanted: bool) -> None:
+    """From the packages' metadata, so that torch need not be imported."""
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"{NAME} {version(NAME)}, torch {version('torch')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _take_common_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions, and stop.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Say all of an error, and where it was raised; stands anywhere.")
+    ] = False,
+) -> None:
+    # `main` takes --debug out wherever it stands; it is declared here for the help and for completion.
+    del version, debug
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: exit status 0 done, 1 a run failed, 2 the user's input is wrong; `--debug` shows tracebacks."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"] or ["--help"]
     try:
         # Where the user stops it, typer returns a status of its own.
-        code = app([word for word in arguments if word != "--debug"] or ["--help"], standalone_mode=False)
+        code = app(words, prog_name=NAME, standalone_mode=False)
         status = report_failure(["stopped"], EXIT_FAILED) if code else EXIT_DONE
     except (typer.Abort, KeyboardInterrupt):
         status = report_failure(["stopped"], EXIT_FAILED)
@@ -62,11 +126,26 @@ def report_error(error: Exception, debug: bool) -> int:
 
 
 def report_failure(lines: list[str], status: int, debug: bool = False) -> int:
+    """Print the lines of an error, those on what does not exist first; all of them only with `debug`."""
     if debug:
         traceback.print_exc()
-    for line in lines:
-        sys.stderr.write(f"mechconn: {line}\n")
+    ordered = sorted(lines, key=lambda line: MISSING.search(line) is None)
+    for line in ordered if debug else shorten(ordered):
+        sys.stderr.write(f"{NAME}: {line}\n")
     return status
+
+
+def shorten(lines: list[str]) -> list[str]:
+    """The first lines, each not too long, and how much was left out."""
+    if len(lines) > MOST_LINES:
+        more = f"and {len(lines) - MOST_LINES + 1} more mistakes; --debug prints all of them"
+        lines = [*lines[: MOST_LINES - 1], more]
+    return [
+        line
+        if len(line) <= MOST_CHARACTERS
+        else f"{line[:MOST_CHARACTERS]} ... ({len(line) - MOST_CHARACTERS} more characters; --debug prints them)"
+        for line in lines
+    ]
 
 
 def check_target(file: Path, *read: Path) -> None:

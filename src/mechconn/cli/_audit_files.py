@@ -213,8 +213,13 @@ def make_norm(config: AuditConfig, trained: Any) -> NormPolicy | None:
 
 
 def _name_models(weights: tuple[Path, Path]) -> tuple[str, str]:
+    """Names of the files, or of their folders where these are alike (a/model.safetensors); else whole paths."""
     stems = [file.stem if file.suffix else file.name for file in weights]
-    return (stems[0], stems[1]) if stems[0] != stems[1] else (str(weights[0]), str(weights[1]))
+    folders = [file.absolute().parent.name for file in weights]
+    for first, second in (stems, folders, map(str, weights)):
+        if first != second:
+            break
+    return first, second
 
 
 def run_audit(

@@ -13,7 +13,18 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
+from mechconn.cli._app import (
+    PRECISION,
+    Device,
+    Root,
+    app,
+    check_target,
+    choose_device,
+    format_duration,
+    show_progress_bars,
+    suggest,
+)
+from mechconn.cli._print_table import print_table
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord
@@ -28,24 +39,39 @@ def demo(
     root: Root = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("report.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Device = "auto",
     store: Annotated[Path | None, typer.Option(help="Folder to keep the run in; by default it is not kept.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller demo, to see the page sooner; its numbers are less certain.")
+    ] = False,
 ) -> None:
-    """The recipe quickstart on one page: train with a shortcut, evaluate the path, fine-tune by two methods."""
+    """Learn a shortcut and fine-tune it away, on small data.
+
+    The recipe quickstart on one page: train with a shortcut, evaluate the path, fine-tune by two methods.
+    """
     from mechconn.cli._run_command import RunFailedError, find_images_folder, find_store_folder
     from mechconn.core import collect_errors
-    from mechconn.paper import RunPlan, RunWatcher, choose_demo_changes, make_engine, resolve_settings, run_plan
+    from mechconn.paper import (
+        QUICK_NOTE,
+        RunPlan,
+        RunWatcher,
+        choose_demo_changes,
+        make_engine,
+        resolve_settings,
+        run_plan,
+    )
     from mechconn.report import save_report
 
     (name, scale, settings, _), place, _, kept = collect_errors(
-        lambda: resolve_settings("quickstart", "smoke", choose_demo_changes(data, seed, root)),
+        lambda: resolve_settings("quickstart", "smoke", choose_demo_changes(data, seed, root, quick=quick)),
         lambda: choose_device(device),
         lambda: check_target(output),
         lambda: None if store is None else find_store_folder(store),
     )
     with tempfile.TemporaryDirectory() as folder, show_progress_bars("reading the data") as (report, say):
         target = Path(folder) if kept is None else kept.absolute()
-        plan = RunPlan(name, scale, settings, target, make_engine("inline"), place, find_images_folder(root))
+        notes = (QUICK_NOTE,) if quick else ()
+        plan = RunPlan(name, scale, settings, target, make_engine("inline"), place, find_images_folder(root), notes)
         record = run_plan(plan, RunWatcher(report, say))
     if failed := [cell.why for cell in record.cells if cell.why is not None]:
         raise RunFailedError(failed[0])
@@ -58,8 +84,10 @@ def demo(
 
 @app.command()
 def audit(
-    weights_a: Annotated[Path, typer.Argument(help="Weights of A: a file, an index of shards, or a folder.")],
-    weights_b: Annotated[Path, typer.Argument(help="Weights of B.")],
+    weights_a: Annotated[
+        Path, typer.Argument(metavar="A", help="Weights of A: a file, an index of shards, or a folder.")
+    ],
+    weights_b: Annotated[Path, typer.Argument(metavar="B", help="Weights of B.")],
     data: Annotated[Path, typer.Option(help="audit.toml: the splits, and what to do with them.")],
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
     base: Annotated[
@@ -73,24 +101,30 @@ def audit(
         str | None,
         typer.Option(
             help="end: all rows are read; settled: as many as settle every verdict, and paths are judged in what "
-            "effects are measured on, not in loss; default: the file's, else end."
+            "effects are measured on, not in loss; default: the file's, else end.",
+            autocompletion=suggest("end", "settled"),
         ),
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("audit.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
+    device: Device = "auto",
+    precision: Annotated[str, PRECISION] = "model",
 ) -> None:
-    """Do two models use the same mechanisms? Effects of interventions, the path between them, a report."""
+    """Compare two models: which mechanisms does each use?
+
+    Effects of interventions on each, the path between them, and a page that answers.
+    """
     from mechconn.cli._audit_cost import estimate_seconds
     from mechconn.cli._audit_files import prepare_audit, run_audit
+    from mechconn.cli._model_checks import collect_beside_weights
     from mechconn.cli._reading_config import ReadingConfig, choose_until
-    from mechconn.core import Compute, check_precision, collect_errors, read_config
+    from mechconn.core import Compute, check_precision, read_config
     from mechconn.plotting import Examples
     from mechconn.report import save_report
 
-    config, place, _, kind = collect_errors(
+    config, place, _, kind = collect_beside_weights(
+        (weights_a, weights_b),
         lambda: choose_until(until, read_config(data, ReadingConfig)),
         lambda: choose_device(device),
         lambda: check_target(output, weights_a, weights_b, data),
@@ -112,7 +146,8 @@ def page(
     result: Annotated[
         Path,
         typer.Argument(
-            help="A file that result.save(file), or --json of audit, reliances, dose, demo or compare, wrote."
+            metavar="RESULT",
+            help="A file that result.save(file), or --json of audit, reliances, dose, demo or compare, wrote.",
         ),
     ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the page goes.")] = Path("page.html"),
@@ -128,7 +163,7 @@ def page(
 
 @app.command()
 def info() -> None:
-    """Versions, devices, and where the store is."""
+    """Print versions, devices, and where the store is."""
     import torch
 
     from mechconn.cli._run_command import find_store_folder
@@ -170,7 +205,7 @@ def _show(record: RunRecord, output: Path) -> None:
     for name, model in found.models.items():
         shares = (f"{100 * model.accuracy[split]:.1f}" for split in SPLITS)
         table.add_row(name, *shares, model["rand_cue"].verdict, found.states[name])
-    console.print(table)
+    print_table(console, table)
     console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
     for sentence in record.findings:
         console.print(f"- {sentence}", highlight=False)

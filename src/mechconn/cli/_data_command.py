@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mechconn.cli._app import Root, app, check_target
+from mechconn.cli._app import Root, app, check_target, suggest
 from mechconn.cli._interventions_option import HELP, parse_interventions
 
 if TYPE_CHECKING:
@@ -23,10 +23,17 @@ PLAIN = (".txt", ".md")
 @app.command()
 def data(
     source: Annotated[
-        str, typer.Argument(help="Image set by name, file or folder, with its split after #; or audit.toml.")
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="Image set by name, file or folder, with its split after #; or audit.toml."
+        ),
     ],
     cue: Annotated[
-        str | None, typer.Option(help="box (default), hue-box, dominoes, or package.module:Class of your own.")
+        str | None,
+        typer.Option(
+            help="box (default), hue-box, dominoes, or package.module:Class of your own.",
+            autocompletion=suggest("box", "hue-box", "dominoes"),
+        ),
     ] = None,
     interventions: Annotated[
         str | None,
@@ -42,7 +49,10 @@ def data(
     root: Root = None,
     seed: Annotated[int, typer.Option(help="Seed of what is drawn.")] = 0,
 ) -> None:
-    """Draw a sheet of samples: the four splits under a cue, or what each intervention makes of the same rows."""
+    """Draw samples under a cue, or under interventions.
+
+    The four splits of a cue, or what each intervention makes of the same rows.
+    """
     from mechconn.core import check_count, collect_errors
 
     collect_errors(

@@ -25,8 +25,14 @@ HEAD = (
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Holds the data and, as a rule, the models; folders in it too.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="Holds the data and, as a rule, the models; folders in it too."),
+    ],
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the configuration goes.")] = Path("audit.toml"),
+    by: Annotated[
+        str | None, typer.Option(help="A column that names the shortcut: rows are divided by it, and none are changed.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
 ) -> None:
     """Write a commented audit.toml for what a folder holds."""
@@ -39,7 +45,7 @@ def init(
     *_, found = collect_errors(
         lambda: check_target(output), lambda: _check_new(output, force), lambda: scan_folder(folder)
     )
-    plan = plan_audit(found, output.absolute().parent)
+    plan = plan_audit(found, output.absolute().parent, by)
     text = write_config_text(AuditConfig, plan.chosen, plan.proposed, plan.notes, HEAD)
     write_atomically(output, text.encode())
     sys.stdout.write("\n".join(_describe(found, plan, folder, output)) + "\n")
@@ -67,6 +73,11 @@ def _describe(found: FoundFiles, plan: AuditPlan, folder: Path, output: Path) ->
         yield f"  {locate(place, Path())}: not read ({why})"
     yield f"Wrote {output}: {_describe_splits(plan)}."
     yield from (f"To be added: {line}." for line in plan.lacks)
+    for column in plan.dividing:
+        words = ["mechconn", "init", str(folder), "--by", column, "-o", str(output), "--force"]
+        yield f"Is {column} the shortcut? {shlex.join(words)}"
+    if len(found.models) > 1:
+        yield "The model that is named first is A: the one that B was made from, or that you use now."
     yield f"Next: {_make_command(found, output)}"
     if plan.chosen["splits"]:
         yield f"Or, for one model: {_make_question(found, output)}"
@@ -89,8 +100,16 @@ def _make_command(found: FoundFiles, output: Path) -> str:
     if len(found.models) == 1:
         models = [locate(found.models[0], Path()), "B"]
     bare = not found.models or any(model.is_file() for model in found.models[:2])
-    factory = " --model package.module:function" if bare else ""
+    factory = f" --model {_name_factory()}" if bare else ""
     return f"mechconn audit {shlex.join(models)} --data {shlex.quote(str(output))}{factory} -o audit.html"
+
+
+def _name_factory() -> str:
+    """What builds the network, where the working directory leaves no doubt; else a placeholder."""
+    from mechconn.cli._init_factory import find_factories
+
+    found = find_factories(Path())
+    return found[0] if len(found) == 1 else "package.module:function"
 
 
 def _make_question(found: FoundFiles, output: Path) -> str:
@@ -99,5 +118,5 @@ def _make_question(found: FoundFiles, output: Path) -> str:
 
     first = next(iter(found.models), None)
     named = "A" if first is None else shlex.quote(locate(first, Path()))
-    factory = " --model package.module:function" if first is None or first.is_file() else ""
+    factory = f" --model {_name_factory()}" if first is None or first.is_file() else ""
     return f"mechconn reliances {named} {shlex.quote(str(output))}{factory} -o reliances.html"

@@ -14,7 +14,7 @@ from mechconn.cli._audit_config import read_name
 from mechconn.cli._image_options import read_preprocessing
 from mechconn.cli._init_scan import FoundData, FoundFiles, locate
 from mechconn.cli._relearn_config import COLUMN_ONLY
-from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS, list_kinds, read_tensor_shapes
+from mechconn.core import CUE, LABEL_KEYS, NO_CUE, SPLITS, did_you_mean, list_kinds, read_tensor_shapes
 from mechconn.datasets import (
     ALL,
     find_texts,
@@ -60,46 +60,61 @@ class AuditPlan:
         proposed: what stands in comments.
         notes: key -> lines beside the explanation of its field.
         lacks: what the configuration cannot be used without; empty where nothing is to be added.
+        dividing: columns that the rows could be divided by, and are not.
     """
 
     chosen: dict[str, Any] = field(default_factory=dict)
     proposed: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, list[str]] = field(default_factory=dict)
     lacks: list[str] = field(default_factory=list)
+    dividing: list[str] = field(default_factory=list)
 
 
 Split = tuple[str, FoundData]
 """(name of a split, the data that it is of)."""
 
 
-def plan_audit(found: FoundFiles, start: Path) -> AuditPlan:
+def plan_audit(found: FoundFiles, start: Path, by: str | None = None) -> AuditPlan:
     """The splits to measure, what is made of them, and the columns that they may be divided by.
 
     Args:
         found: what there is.
         start: the folder that paths are relative to.
+        by: the column to divide one split by; default: one that suits, where rows are not changed instead.
+
+    Raises:
+        ValueError: no data, or no such column.
     """
     plan = AuditPlan()
     families = sorted(_list_families(found.data), key=_rank_family, reverse=True)
+    if not families and by is not None:
+        raise ValueError(f"no data were found that column {by!r} could be of; name a folder that holds a table")
     if not families:
         plan.lacks.append("no data were found: name them under [splits]")
         plan.chosen["splits"] = {}
         return plan
     family = families[0]
     measured = _choose_measured([name for name, _ in family])
+    measured = measured if by is None else measured[:1]
     sources = {name: own.source(name, start) for name, own in family}
     data = dict(family)[measured[0]]
     plan.chosen["splits"] = {name: sources[name] for name in measured}
     _describe_inputs(plan, data, found.models, start)
     columns = _find_columns(data, measured[0])
     _propose_columns(plan, columns, measured[0])
-    _set_reference(plan, data, measured, columns)
+    if by is None:
+        _set_reference(plan, data, measured, columns)
+    else:
+        _divide_by(plan, by, sources[measured[0]], [*columns])
     others = [name for name in sources if name not in (*measured, *TRAIN, *VALIDATION)]
     if others:
         plan.notes["splits"] = [f"Also found: {', '.join(others)}."]
     train = _find_training_data(found.data, data, start)
     if train and train not in plan.chosen["splits"].values():
         _use_training_data(plan, train, data.kind)
+    elif not train and any(map(_keeps_statistics, found.models[:2])):
+        plan.chosen["norm"] = {"policy": "interpolate"}
+        plan.notes["norm"] = ["No training data were found; with some, [norm] data is the better choice."]
     _propose_questions(plan)
     return plan
 
@@ -214,6 +229,7 @@ def _set_reference(
     if data.kind == "images":
         plan.notes["by"] = [*plan.notes.get("by", []), "With by, leave out reference, or set it to agree."]
         _choose_interventions(plan, data, measured[0], _change_images(data, plan.chosen.get("images")))
+        plan.dividing = [name for name in columns if _divides(data, measured[0], columns[name])]
         return
     by = next((name for name in columns if _divides(data, measured[0], columns[name])), None)
     if by is not None:
@@ -226,6 +242,16 @@ def _set_reference(
         return
     plan.chosen["reference"] = measured[0]
     plan.lacks.append(f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it")
+
+
+def _divide_by(plan: AuditPlan, by: str, source: str, columns: Sequence[str]) -> None:
+    """One split in two: rows that agree with the majority of their class, and others."""
+    if by not in columns:
+        listed = f"columns: {', '.join(columns) or 'none'}{did_you_mean(by, columns)}"
+        raise ValueError(f"{source} has no column {by!r} that rows could be divided by; {listed}")
+    plan.chosen["by"] = by
+    plan.proposed.pop("by", None)
+    plan.proposed["reference"] = AGREE
 
 
 def _choose_interventions(plan: AuditPlan, data: FoundData, split: str, made: Mapping[str, Any]) -> None:
@@ -280,6 +306,14 @@ def _use_training_data(plan: AuditPlan, source: str, kind: str) -> None:
     if "by" in plan.chosen or "by" in plan.proposed:
         plan.proposed["relearn"] = {"data": source, "split": COLUMN_ONLY, "intervention": CONFLICT}
     plan.proposed["groups"] = {**plan.proposed.get("groups", {}), "train": source}
+
+
+def _keeps_statistics(model: Path) -> bool:
+    """Whether a .safetensors file of weights, or that of a folder, holds statistics as BatchNorm keeps them."""
+    file = model / "model.safetensors" if model.is_dir() else model
+    if file.suffix != ".safetensors" or not file.is_file():
+        return False
+    return any(name.endswith("running_mean") for name in read_tensor_shapes(file))
 
 
 def _propose_questions(plan: AuditPlan) -> None:

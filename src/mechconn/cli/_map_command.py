@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
+from mechconn.cli._app import (
+    PRECISION,
+    Device,
+    Engine,
+    Root,
+    app,
+    check_target,
+    choose_device,
+    format_duration,
+    show_progress_bars,
+    suggest,
+)
 from mechconn.cli._run_command import StoreFolder
 
 if TYPE_CHECKING:
@@ -21,7 +32,9 @@ STEPS = "map"
 
 @app.command("map")
 def map_models(
-    folder: Annotated[Path, typer.Argument(help="Holds the models: a file of weights or a saved folder for each.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Holds the models: a file of weights or a saved folder for each.")
+    ],
     data: Annotated[Path, typer.Option(help="audit.toml: the splits, and what to do with them.")],
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
     base: Annotated[Path | None, typer.Option(help="Folder of the network that LoRA adapters were trained on.")] = None,
@@ -30,7 +43,8 @@ def map_models(
         str,
         typer.Option(
             help="Paths that are walked: all; tree, between models that are close in mechanism; none; the name of a "
-            "model, between it and each other; auto: all of 12 models or fewer, else tree."
+            "model, between it and each other; auto: all of 12 models or fewer, else tree.",
+            autocompletion=suggest("auto", "all", "tree", "none"),
         ),
     ] = "auto",
     points: Annotated[
@@ -47,10 +61,11 @@ def map_models(
         str | None,
         typer.Option(
             help="end: all rows are read; settled: as many as settle every verdict, without paths; default: the "
-            "file's, else end."
+            "file's, else end.",
+            autocompletion=suggest("end", "settled"),
         ),
     ] = None,
-    engine: Annotated[str, typer.Option(help="inline, processes or ray.")] = "inline",
+    engine: Engine = "inline",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Jobs at a time, for --engine processes or ray; default: by the cores.")
     ] = None,
@@ -64,10 +79,13 @@ def map_models(
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the page goes.")] = Path("map.html"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
+    device: Device = "auto",
+    precision: Annotated[str, PRECISION] = "model",
 ) -> None:
-    """Many models at once: which are alike in mechanism, and in how many basins do they lie? Each is evaluated once."""
+    """Compare many models: which are alike in mechanism.
+
+    And in how many basins do they lie? Each model is evaluated once.
+    """
     from mechconn.cli._map_files import MapRequest
     from mechconn.cli._map_run import MapChoice, estimate_map_seconds, prepare_map, run_map
     from mechconn.cli._run_command import find_store_folder
@@ -102,11 +120,11 @@ def map_models(
 
 def _read(folder: Path, data: Path, align: str | None, until: str | None) -> tuple[ReadingConfig, dict[str, Path], Any]:
     """(the configuration, with what the command line says of rows; the models; how units are matched)."""
-    from mechconn.cli._map_files import choose_align, find_models
+    from mechconn.cli._map_files import check_models_folder, choose_align, find_models
     from mechconn.cli._reading_config import ReadingConfig, choose_until
     from mechconn.core import collect_errors, read_config
 
-    config = read_config(data, ReadingConfig)
+    config, _ = collect_errors(lambda: read_config(data, ReadingConfig), lambda: check_models_folder(folder))
     files, method, read = collect_errors(
         lambda: find_models(folder, config, data.parent),
         lambda: choose_align(align, config),

@@ -34,6 +34,12 @@ HOLD = 2 * 2**30
 """Bytes of models that a process keeps for further paths."""
 
 
+def check_models_folder(folder: Path) -> None:
+    """Raise ValueError where the folder of the models is missing."""
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}; pass the folder that holds the models, a file or a folder for each")
+
+
 def find_models(folder: Path, config: AuditConfig, where: Path) -> dict[str, Path]:
     """Name -> file or folder of each model in a folder; names are those of the files, numbers in them in their order.
 
@@ -47,8 +53,7 @@ def find_models(folder: Path, config: AuditConfig, where: Path) -> dict[str, Pat
     Raises:
         ValueError: no folder, the folder of one model, fewer than two models, or two of one name.
     """
-    if not folder.is_dir():
-        raise ValueError(f"{folder} is no folder; pass the folder that holds the models, a file or a folder for each")
+    check_models_folder(folder)
     if (folder / "config.json").is_file() or is_adapter_folder(folder):
         raise ValueError(f"{folder} is the folder of one model; pass the folder that holds several such folders")
     data = {Path(resolve_source(where, place, True)).resolve() for place in _list_places(config)}

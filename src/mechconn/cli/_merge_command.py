@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechconn.cli._app import Root, app, format_duration, show_progress_bars
+from mechconn.cli._app import PRECISION, Device, Root, app, format_duration, show_progress_bars, suggest
 
 if TYPE_CHECKING:
     from mechconn.cli._merge_plan import MergePlan
@@ -24,7 +24,7 @@ NOT_JUDGED = (
 def merge(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="A B ...", help="Two or more networks: files or folders; or a folder that was merged."),
+        typer.Argument(metavar="MODEL", help="Two or more networks: files or folders; or a folder that was merged."),
     ],
     data: Annotated[
         Path | None, typer.Option(help="audit.toml: the splits that judge, [norm] and [merge]; default: not judged.")
@@ -57,7 +57,8 @@ def merge(
     until: Annotated[
         str | None,
         typer.Option(
-            help="end: all rows are read; settled: as many as settle every verdict; default: the file's, else end."
+            help="end: all rows are read; settled: as many as settle every verdict; default: the file's, else end.",
+            autocompletion=suggest("end", "settled"),
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="package.module:function that builds the network.")] = None,
@@ -68,10 +69,13 @@ def merge(
     root: Root = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the sentences.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of everything that is drawn.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[str, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")] = "model",
+    device: Device = "auto",
+    precision: Annotated[str, PRECISION] = "model",
 ) -> None:
-    """Merge networks into one folder, and judge whether it may take their place; or judge a folder that was merged."""
+    """Merge networks into one, and judge it beside them.
+
+    May it take their place? A folder that was merged before can be judged, too.
+    """
     from mechconn.cli._merge_plan import MergeWords, plan_merge
 
     words = MergeWords(

@@ -18,6 +18,7 @@ from mechconn.core import (
     check_new_folder,
     check_precision,
     collect_errors,
+    list_first,
     list_options,
     raise_mistakes_as_lines,
     read_config,
@@ -195,8 +196,8 @@ def _add_weights(method: Any, weights: Mapping[str, float], names: Sequence[str]
         raise ValueError(f"--weights are for methods that have some, such as mean, and {method!r} has none")
     if set(weights) != set(names):
         raise ValueError(
-            f"--weights must name every network once, {', '.join(names)}, got {', '.join(weights)}; as in --weights "
-            f"{','.join(f'{name}=1' for name in names)}"
+            f"--weights must name every network once, {', '.join(names)}, got {list_first([*weights])}; as in "
+            f"--weights {','.join(f'{name}=1' for name in names)}"
         )
     table = {"name": method} if isinstance(method, str) else dict(method)
     return {**table, "weights": dict(weights)}

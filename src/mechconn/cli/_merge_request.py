@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mechconn.core import collect_errors
 from mechconn.models import MergeOrigin, check_weights_there, hash_weights, is_merged_folder, read_merge_origin
 
 
@@ -43,8 +44,8 @@ def find_networks(models: Sequence[Path], judge: Path | None) -> tuple[dict[str,
         FileNotFoundError: one of them is not there.
         ValueError: one network that does not say what it was merged of, one given twice, or parents that changed.
     """
-    for file in (*models, *([] if judge is None else [judge])):
-        check_weights_there(file)
+    files = (*models, *([] if judge is None else [judge]))
+    collect_errors(*(lambda file=file: check_weights_there(file) for file in files))
     if judge is None and len(models) == 1:
         return _read_origin(models[0])
     return name_networks(models), judge, _describe_known(judge)

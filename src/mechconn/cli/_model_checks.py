@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,11 +11,28 @@ from torch import nn
 
 from mechconn.cli._audit_config import AuditConfig
 from mechconn.cli._label_order import drop_output_names, order_classes_alike
-from mechconn.core import as_data, import_function, read_targets
+from mechconn.core import WRONG_INPUT, as_data, collect_errors, import_function, read_targets
 from mechconn.datasets import Suite
 from mechconn.losses import Loss
 from mechconn.mechanisms import check_margin
+from mechconn.models import check_weights_there
 from mechconn.network import Metric, Network, check_metrics, compute_outputs, point_of
+
+
+def collect_beside_weights(files: Sequence[Path], *steps: Callable[[], Any]) -> list[Any]:
+    """As `collect_errors`; where a step fails, weights that are not there are named too.
+
+    Where none does, whoever reads the weights says so, beside all else that is found then.
+    """
+    try:
+        return collect_errors(*steps)
+    except WRONG_INPUT as error:
+        found = error
+
+        def fail() -> None:
+            raise found
+
+        return collect_errors(fail, *(lambda file=file: check_weights_there(file) for file in files))
 
 
 def read_metrics(config: AuditConfig) -> dict[str, Metric]:

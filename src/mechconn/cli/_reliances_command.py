@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mechconn.cli._app import Root, app, check_target, choose_device, format_duration, show_progress_bars
+from mechconn.cli._app import Device, Root, app, check_target, choose_device, format_duration, show_progress_bars
 from mechconn.cli._interventions_option import HELP, parse_interventions
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ Std = Annotated[str | None, typer.Option(help="Likewise; goes with --mean. By de
 Rows = Annotated[int | None, typer.Option(help="How many rows, evenly spaced; default: all.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")]
 Seed = Annotated[int, typer.Option(help="Seed of everything that is drawn.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 STRENGTHS = 11
 
 
@@ -55,7 +54,10 @@ def reliances(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """What does this model rely on? The effect of every intervention on the same rows, the largest first."""
+    """Measure what a model relies on.
+
+    The effect of every intervention on the same rows, the largest first.
+    """
     from mechconn.cli._measure_job import MeasureRequest, note_on
     from mechconn.core import Compute, collect_errors
     from mechconn.interventions import choose_interventions
@@ -91,7 +93,11 @@ def dose(
     weights: Weights,
     data: Source,
     intervention: Annotated[
-        str, typer.Argument(help="Its name, also of the configuration's; or '{name=\"blur\", sigma=3}'.")
+        str,
+        typer.Argument(
+            metavar="INTERVENTION",
+            help="Its name, also of the configuration's; or '{name=\"blur\", sigma=3}'.",
+        ),
     ],
     strengths: Annotated[int, typer.Option(help="How many, evenly from 0 to 1.")] = STRENGTHS,
     model: Factory = None,
@@ -107,7 +113,10 @@ def dose(
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
-    """Accuracy and loss along the strength of one intervention, and where the margin is reached."""
+    """Measure one intervention along its strength.
+
+    Accuracy and loss at every strength, and where the margin is reached.
+    """
     from mechconn.cli._measure_job import MeasureRequest, note_on
     from mechconn.core import Compute, check_count, collect_errors
     from mechconn.mechanisms import measure_dose_response
@@ -153,9 +162,11 @@ def _check(
     """(the device, the configuration with the margin and the inputs of the model, its folder)."""
     from mechconn.cli._measure_job import adopt_preprocessing
     from mechconn.cli._measured_data import read_measured_config
-    from mechconn.core import check_count, check_positive, collect_errors
+    from mechconn.cli._model_checks import collect_beside_weights
+    from mechconn.core import check_count, check_positive
 
-    place, (config, folder), numbers, *_ = collect_errors(
+    place, (config, folder), numbers, *_ = collect_beside_weights(
+        (weights,),
         lambda: choose_device(device),
         lambda: read_measured_config(data, root),
         lambda: _read_scale(*scale),

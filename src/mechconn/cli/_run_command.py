@@ -13,12 +13,18 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import Root, app, choose_device, show_progress_bars
+from mechconn.cli._app import PRECISION, Device, Engine, Root, app, choose_device, show_progress_bars, suggest
+from mechconn.cli._print_table import print_table
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord, SeedMean, ValueTable
 
 STORE_VARIABLE, STORE = "MECHCONN_STORE", "mechconn-store"
+RECIPES = (
+    *("quickstart", "fig4", "fig5", "table1", "table3", "table4", "fig13"),
+    *("arithmetic", "transplant", "star"),
+)
+"""Ours, for the help and for completion, which must not import torch; a test compares them with the registry."""
 
 StoreFolder = Annotated[
     Path | None, typer.Option(help=f"Folder of results; by default {STORE_VARIABLE}, else ./{STORE}.")
@@ -55,23 +61,26 @@ def run(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="quickstart, fig4, fig5, table1, table3, table4, fig13, arithmetic, transplant, star, "
-            "package.module:Class of your own, or a file (.toml, .json)."
+            metavar="RECIPE",
+            help=f"{', '.join(RECIPES)}, package.module:Class of your own, or a file (.toml, .json).",
+            autocompletion=suggest(*RECIPES),
         ),
     ],
     scale: Annotated[
-        str | None, typer.Option(help="smoke (minutes), small (an hour) or paper; by default the file's, else smoke.")
+        str | None,
+        typer.Option(
+            help="smoke (minutes), small (an hour) or paper; by default the file's, else smoke.",
+            autocompletion=suggest("smoke", "small", "paper"),
+        ),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="A setting, as in training.epochs=3; may be given many times.")
     ] = None,
     seeds: Annotated[str | None, typer.Option(help="Seeds with commas between them, as in 0,1,2.")] = None,
     root: Root = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    precision: Annotated[
-        str | None, typer.Option(help="model: its own type; auto: bfloat16 where that is faster.")
-    ] = None,
-    engine: Annotated[str, typer.Option(help="inline, processes or ray.")] = "inline",
+    device: Device = "auto",
+    precision: Annotated[str | None, PRECISION] = None,
+    engine: Engine = "inline",
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cells at a time, for --engine processes or ray; default: by the cores.")
     ] = None,
@@ -129,7 +138,7 @@ def show_run(record: RunRecord, store: Path) -> None:
         ("Barriers in nats", "path", tabulate_barriers(record.cue_results), 1.0, 2),
     ):
         if values:
-            console.print(_make_table(f"{title}, {_list_seeds(record)}", kind, values, scale, digits))
+            print_table(console, _make_table(f"{title}, {_list_seeds(record)}", kind, values, scale, digits))
     console.print(f"run {record.id}, {record.status}, {record.seconds:.0f} seconds, store {store}", highlight=False)
 
 

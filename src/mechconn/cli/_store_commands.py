@@ -13,8 +13,9 @@ import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mechconn.cli._app import app, check_target
-from mechconn.cli._run_command import StoreFolder, find_store_folder, show_run, summarise_record
+from mechconn.cli._app import app, check_target, suggest
+from mechconn.cli._print_table import print_table
+from mechconn.cli._run_command import RECIPES, StoreFolder, find_store_folder, show_run, summarise_record
 
 if TYPE_CHECKING:
     from mechconn.paper import RunRecord, RunStore
@@ -28,7 +29,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of tabl
 
 @app.command("list")
 def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """The runs in the store, the latest first."""
+    """List the runs in the store, the latest first."""
     runs_store = _open_store(store)
     runs = runs_store.runs()
     if as_json:
@@ -40,12 +41,12 @@ def list_runs(store: StoreFolder = None, as_json: AsJson = False) -> None:
         for run in runs:
             cells, started = f"{run.done}/{run.planned}", run.started[:16].replace("T", " ")
             table.add_row(run.id, run.status, cells, f"{run.seconds:.0f}", started, run.environment.device)
-        Console().print(table)
+        print_table(Console(), table)
 
 
 @app.command()
 def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """What a run was, and what came out."""
+    """Print what a run was, and what came out."""
     from mechconn.paper import write_departures
 
     runs_store = _open_store(store)
@@ -58,7 +59,7 @@ def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
     for section in [] if record.summary is None else record.summary.sections():
         _print_section(console, section)
     for table in _make_tables(record):
-        console.print(table)
+        print_table(console, table)
     for line in (*record.notes, write_departures(record)):
         if line:
             console.print(line, highlight=False, markup=False)
@@ -66,7 +67,10 @@ def show(run: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
 
 @app.command()
 def compare(first: Run, second: Run, store: StoreFolder = None, as_json: AsJson = False) -> None:
-    """Two runs side by side: settings that differ, accuracies and barriers that both have."""
+    """Compare two runs of the store.
+
+    Settings that differ, and accuracies and barriers that both have.
+    """
     from mechconn.core import collect_errors
     from mechconn.paper import compare_runs
 
@@ -90,18 +94,22 @@ def _print_section(console: Console, section: Section) -> None:
         table = Table(*map(str, shown.headings), title=section.title, title_justify="left")
         for row in shown.cells:
             table.add_row(*map(str, row))
-        console.print(table)
+        if table.row_count:
+            print_table(console, table)
 
 
 @app.command()
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="Runs as in show; by default the latest of every recipe.")
+        list[str] | None, typer.Argument(metavar="RUN", help="Runs as in show; by default the latest of every recipe.")
     ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Where the report goes.")] = Path("report.html"),
     store: StoreFolder = None,
 ) -> None:
-    """One page of runs: the paper's figures and tables from our numbers, beside the published ones."""
+    """Draw one page of runs, beside the published numbers.
+
+    The paper's figures and tables from our numbers.
+    """
     from mechconn.core import collect_errors
     from mechconn.paper import save_runs
 
@@ -115,10 +123,15 @@ def report(
 @app.command()
 def schema(
     name: Annotated[
-        str | None, typer.Argument(help="A recipe, package.module:Class of your own, or audit; by default all of them.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A recipe, package.module:Class of your own, or audit; by default all of them.",
+            autocompletion=suggest(*RECIPES, "audit"),
+        ),
     ] = None,
 ) -> None:
-    """The schema of configuration files, as JSON Schema."""
+    """Print what configuration files may say, as JSON Schema."""
     from mechconn.cli._schemas import list_schema_names, make_schema
 
     found = {each: make_schema(each) for each in list_schema_names()} if name is None else make_schema(name)

@@ -41,6 +41,7 @@ from mechconn.core._checks import check_whole as check_whole
 from mechconn.core._checks import collect_errors as collect_errors
 from mechconn.core._checks import describe_tensor as describe_tensor
 from mechconn.core._checks import did_you_mean as did_you_mean
+from mechconn.core._checks import list_first as list_first
 from mechconn.core._checks import require_extra as require_extra
 from mechconn.core._checks import show_value as show_value
 from mechconn.core._compute import Compute as Compute

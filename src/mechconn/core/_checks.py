@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+SHOWN = 8
+"""How many names of a long list an error tells."""
 WRONG_INPUT = (ValueError, TypeError, FileNotFoundError, NotADirectoryError, PermissionError)
 """What is raised where the user's input is wrong; one line of text for each mistake."""
 
@@ -130,18 +132,29 @@ def check_distinct(values: Sequence[Any]) -> None:
         raise ValueError(f"the same value stands there twice: {', '.join(map(str, values))}")
 
 
+def list_first(words: Sequence[str]) -> str:
+    """The first words with commas between, and how many more there are.
+
+    Example:
+        >>> list_first([*"abcdefghij"])
+        'a, b, c, d, e, f, g, h and 2 more'
+    """
+    more = len(words) - SHOWN
+    return ", ".join(words[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
 def check_same_keys(what: str, expected: Iterable[str], got: Iterable[str]) -> None:
-    """Raise unless both hold the same names; *all* missing and unexpected ones are listed."""
+    """Raise unless both hold the same names; the first that are missing or unexpected are listed."""
     expected, got = list(expected), list(got)
     missing = [key for key in expected if key not in set(got)]
     unexpected = [key for key in got if key not in set(expected)]
     if missing or unexpected:
-        lists = [", ".join(names) if names else "none" for names in (missing, unexpected)]
+        lists = [list_first(names) if names else "none" for names in (missing, unexpected)]
         raise ValueError(f"{what} do not match: missing {lists[0]}; unexpected {lists[1]}")
 
 
 def check_same_shapes(what: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
-    """Raise unless tensors of the same name have the same shape and type; *all* differences are listed."""
+    """Raise unless tensors of the same name have the same shape and type; the first that differ are listed."""
     differences = [
         f"{key} {describe_tensor(a[key])} against {describe_tensor(b[key])}"
         for key in a
@@ -149,7 +162,7 @@ def check_same_shapes(what: str, a: Mapping[str, Tensor], b: Mapping[str, Tensor
     ]
     if differences:
         raise ValueError(
-            f"{what} have different shapes or types: {', '.join(differences)}; both endpoints must be the same "
+            f"{what} have different shapes or types: {list_first(differences)}; both endpoints must be the same "
             "architecture"
         )
 

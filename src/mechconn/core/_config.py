@@ -49,7 +49,8 @@ def read_values(file: str | Path) -> dict[str, Any]:
     file = Path(file)
     if not file.is_file():
         raise FileNotFoundError(
-            f"no configuration file {file}; mechconn init FOLDER writes one for an audit; see also mechconn schema"
+            f"no configuration file {file}; mechconn init FOLDER writes one for an audit, and "
+            "mechconn schema lists all settings"
         )
     try:
         text = file.read_text(encoding="utf-8-sig")

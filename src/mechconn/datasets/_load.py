@@ -191,9 +191,17 @@ def _find_folder(name: str | Path, root: str | Path | None, download: bool) -> t
             "safetensors.torch.save_file({'x': x, 'y': y}, 'data.safetensors')"
         )
     if isinstance(name, str) and len(Path(name).parts) == 1 and Path(name).suffix not in TABLE_SUFFIXES:
-        check_choice("dataset", name, (*DATASET_NAMES, "planted"))
+        _check_known(name)
     where = " or ".join(map(str, places))
     raise FileNotFoundError(explain_missing_source(where, name, "pass download=True" if looks_like_hub(name) else ""))
+
+
+def _check_known(name: str) -> None:
+    """Raise where what is no file or folder is no named set either."""
+    try:
+        check_choice("dataset", name, (*DATASET_NAMES, "planted"))
+    except ValueError as error:
+        raise ValueError(f"no file or folder {name}, and {error}") from error
 
 
 def looks_like_hub(name: str | Path) -> bool:

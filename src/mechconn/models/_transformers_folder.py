@@ -197,6 +197,6 @@ def silence_transformers() -> Iterator[None]:
 def _explain_not_saved(folder: Path, why: str) -> str:
     return (
         f"{folder} is no model that Transformers saved ({why}); it needs config.json and model.safetensors, shards "
-        "with their index, or pytorch_model.bin; for weights alone pass the function that builds the model too: "
-        "load_model(function, folder)"
+        "with their index, or pytorch_model.bin; for weights alone pass the function that builds the model too, "
+        "load_model(function, folder), or --model"
     )

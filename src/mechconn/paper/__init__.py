@@ -22,6 +22,7 @@ from mechconn.paper._engines import run_jobs as run_jobs
 from mechconn.paper._fig13 import Fig13 as Fig13
 from mechconn.paper._fig13 import Fig13Summary as Fig13Summary
 from mechconn.paper._fig13 import ReluResult as ReluResult
+from mechconn.paper._quickstart import QUICK_NOTE as QUICK_NOTE
 from mechconn.paper._quickstart import choose_demo_changes as choose_demo_changes
 from mechconn.paper._recipe import SCALES as SCALES
 from mechconn.paper._recipe import Recipe as Recipe
