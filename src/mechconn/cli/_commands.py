@@ -209,4 +209,6 @@ def _show(record: RunRecord, output: Path) -> None:
     console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
     for sentence in record.findings:
         console.print(f"- {sentence}", highlight=False)
+    for note in record.notes:
+        console.print(f"\n{note}", highlight=False, markup=False)
     console.print(f"\nReport: {output}", highlight=False, soft_wrap=True)
