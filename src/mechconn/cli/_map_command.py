@@ -101,6 +101,7 @@ def map_models(
         lambda: check_precision(precision),
         lambda: check_target(output, data),
     )
+    check_target(output, *files.values())
     # Whole paths: workers may stand in another folder, or on another machine.
     whole = {name: file.absolute() for name, file in files.items()}
     where = data.parent.absolute()

@@ -170,7 +170,7 @@ def _check(
         lambda: choose_device(device),
         lambda: read_measured_config(data, root),
         lambda: _read_scale(*scale),
-        lambda: check_target(output, weights, Path(data)),
+        lambda: check_target(output, weights, Path(data.partition("#")[0])),
         lambda: None if margin is None else check_positive("margin", margin),
         lambda: None if rows is None else check_count("rows", rows),
     )
