@@ -55,7 +55,7 @@ lint: $(READY) ## format, lint, types, import contracts
 	$(BIN)/ruff check
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
-	@find src tests benchmarks -name '*.py' -exec awk 'END { if (NR > 400) print "warning: " FILENAME " has " NR " lines: is it two things?" }' {} \;
+	@find src tests benchmarks docs/_ext -name '*.py' -exec awk 'END { if (NR > 400) print "warning: " FILENAME " has " NR " lines: is it two things?" }' {} \;
 
 check: lint ## lint, and the fast tests
 	$(PYTEST) -m "not slow"
@@ -67,7 +67,7 @@ wheel: $(READY) ## sdist, and the wheel that is built of it, into dist/ (nothing
 
 clean: ## remove what the targets above made, except .venv
 	rm -rf report.html reproduced.html build dist docs/_build docs/api docs/project .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage
-	find src tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp stands for "these two files are installed". The build tools come first and from the same
 # constraints, so that the editable install needs no isolated build environment and no second download.

@@ -17,10 +17,8 @@ from mechconn.core import isolate_rng
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_site(folder: Path) -> Path:
     """The site as `make docs` builds it, where any warning fails, but with notebooks as they were saved."""
-    folder = tmp_path_factory.mktemp("site")
     options = ["-b", "html", "-n", "-W", "--keep-going", "-q", "-D", "nb_execution_mode=off", "-d", folder / "doctrees"]
     command = [sys.executable, "-m", "sphinx", *options, "docs", folder / "html"]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -58,7 +56,16 @@ def read_loaded(page: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_site_has_every_public_name_and_page(site: Path) -> None:
+def test_the_site(tmp_path: Path) -> None:
+    """One test, so that two workers build it once."""
+    site = build_site(tmp_path)
+    check_names_and_pages(site)
+    check_nothing_is_fetched(site)
+    check_equations_and_docstrings(site)
+
+
+def check_names_and_pages(site: Path) -> None:
+    """Every public name and page is there."""
     entries = read_inventory(site)
     with isolate_rng(0, "import"):
         packages = [name for name in mc.__all__ if inspect.ismodule(getattr(mc, name))]
@@ -83,8 +90,8 @@ def test_the_site_has_every_public_name_and_page(site: Path) -> None:
     assert {page for page in pages if f'href="{page}"' not in contents} == set()
 
 
-@pytest.mark.slow
-def test_no_page_loads_anything_from_the_network(site: Path) -> None:
+def check_nothing_is_fetched(site: Path) -> None:
+    """No page loads anything from the network."""
     pages = sorted(site.rglob("*.html"))
     assert len(pages) > 40
     loaded = {page.name: read_loaded(page) for page in pages}
@@ -94,8 +101,8 @@ def test_no_page_loads_anything_from_the_network(site: Path) -> None:
     assert [name for name, text in styles.items() if re.search(r"(@import|url\()\s*[\"']?(https?:)?//", text)] == []
 
 
-@pytest.mark.slow
-def test_equations_and_docstrings_read_as_they_are_meant(site: Path) -> None:
+def check_equations_and_docstrings(site: Path) -> None:
+    """They read as they are meant."""
     tuning = (site / "api" / "tuning.html").read_text(encoding="utf-8")
     text = re.sub(r"<[^>]+>", "", tuning)
     assert "L_B = E_t | margin - L(f(D_C; (1 - t) theta + t theta_C), y) |," in text  # an equation, line by line

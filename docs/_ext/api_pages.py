@@ -52,9 +52,7 @@ def read_comment(public: PublicName) -> list[str]:
     """The docstring below a constant or an alias of types."""
     documented = ModuleAnalyzer.for_module(public.module).find_attr_docs()
     own = type(public.load())
-    text = (
-        (inspect.getdoc(own) or "") if own.__module__.startswith("mechconn") else ""
-    )  # an instance of a class of ours
+    text = (inspect.getdoc(own) or "") if own.__module__.startswith("mechconn") else ""  # instances of our classes
     return documented.get(("", public.name), text.split("\n"))
 
 
@@ -70,21 +68,13 @@ def summarise(public: PublicName) -> str:
     return mark_text(text.split("\n\n")[0].split("\n")[0].strip(), frozenset()) if text else ""
 
 
-def write_table(names: list[PublicName]) -> list[str]:
-    """Names and first lines."""
+def write_table(names: list[PublicName], *, entries: bool = False) -> list[str]:
+    """Names and first lines; the names lead to their entries, or are the entries that references lead to."""
     lines = [".. list-table::", "   :widths: 30 70", "   :class: names", ""]
     for public in names:
-        lines += [f"   * - :py:obj:`{public.name} <{public.target}>`", f"     - {summarise(public)}"]
+        name = f"_`{public.target}`" if entries else f":py:obj:`{public.name} <{public.target}>`"
+        lines += [f"   * - {name}", f"     - {summarise(public)}"]
     return [*lines, ""]
-
-
-def write_index_entries(names: list[PublicName]) -> list[str]:
-    """Names and first lines, each of them a place that references lead to."""
-    lines = write_table(names)
-    for public in names:
-        row = lines.index(f"   * - :py:obj:`{public.name} <{public.target}>`")
-        lines[row] = f"   * - _`{public.target}`"
-    return lines
 
 
 def write_entry(public: PublicName) -> list[str]:
@@ -126,7 +116,7 @@ def write_package(package: str, folder: Path) -> str:
         lines += [line for public in flat + users for line in write_entry(public)]
     if others:
         lines += [*write_title("Offered to other packages", "-"), "These may change without notice.", ""]
-        lines += write_index_entries(others)
+        lines += write_table(others, entries=True)
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ import mechconn as mc
 from mechconn import paper
 from mechconn.cli import main
 from mechconn.core import ProgressEvent
-from mechconn.paper import RunPlan, RunRecord, RunWatcher, _run_recipe, resolve_settings
+from mechconn.paper import QUICK_NOTE, RunPlan, RunRecord, RunWatcher, _run_recipe, resolve_settings
 from run_records import quickstart_record
 
 
@@ -21,7 +21,7 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> list[RunPlan]:
         asked.append(plan)
         assert watch.step is not None
         watch.step(ProgressEvent("train: theta_C", 0, 1))
-        return quickstart_record()
+        return quickstart_record(notes=plan.notes)
 
     monkeypatch.setattr(paper, "run_plan", run_plan)
     return asked
@@ -48,6 +48,17 @@ def test_demo_writes_the_report_and_prints_the_table(recorded, tmp_path: Path, c
     assert "the cue" in shown.out and "uses" in shown.out and "gone" in shown.out
     assert "train: theta_C" in shown.err
     assert "train: theta_C" not in shown.out
+
+
+def test_the_quick_demo_says_so_wherever_it_tells_its_numbers(recorded, tmp_path: Path, capsys):
+    page = tmp_path / "page.html"
+    assert run("demo", "--quick", "-o", str(page)) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert QUICK_NOTE in shown and QUICK_NOTE in page.read_text(encoding="utf-8")
+    assert run("demo", "--quick", "--json", "-o", str(page)) == 0
+    assert json.loads(capsys.readouterr().out)["result"]["notes"] == [QUICK_NOTE]
+    assert run("demo", "-o", str(page)) == 0
+    assert QUICK_NOTE not in " ".join(capsys.readouterr().out.split())
 
 
 def test_json_is_one_object_and_nothing_else(recorded, tmp_path: Path, capsys):

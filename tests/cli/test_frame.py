@@ -6,13 +6,16 @@ import os
 import re
 import subprocess
 import sys
+from importlib import metadata
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer.main
 
+import mechconn as mc
 from mechconn.cli import main
 from mechconn.cli._app import COMMANDS, MOST_CHARACTERS, MOST_LINES, app
 from mechconn.cli._run_command import RECIPES
@@ -102,7 +105,26 @@ def test_at_most_20_lines_and_all_with_debug(debug: bool, tmp_path: Path, capsys
         assert max(map(len, lines)) < MOST_CHARACTERS + 100
 
 
-def test_a_long_line_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("demo", "--device", "z" * 5000) == 2
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_long_line_keeps_what_is_wrong_and_what_to_do(debug: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "z" * 5000
+    assert run("run", name, *(["--debug"] if debug else [])) == 2
     shown = capsys.readouterr().err.splitlines()[-1]
-    assert len(shown) < MOST_CHARACTERS + 100 and "more characters; --debug prints them" in shown
+    assert shown.startswith("mechconn: recipe must be one of 'arithmetic', ")
+    assert shown.endswith("zzz'; a recipe of your own is named as 'package.module:Class'")
+    if debug:
+        assert name in shown
+    else:
+        assert len(shown) < MOST_CHARACTERS + 100
+        assert re.search(r"z \.\.\. \(\d{4} characters left out; --debug prints them\) \.\.\. z", shown)
+
+
+def test_the_version_without_metadata_is_that_of_the_package(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", refuse)
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"mechconn {mc.__version__}, torch {torch.__version__}\n"

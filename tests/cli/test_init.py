@@ -213,6 +213,8 @@ def test_the_column_that_names_the_shortcut(folder: Path, capsys: pytest.Capture
         ("def loss(z, y):\n    pass\ndef _make():\n    pass", "package.module:function"),
         ("def build():\n    pass\ndef make_other():\n    pass", "package.module:function"),
         ("def helper():\n    pass\ndef make(*, width=1):\n    pass", "nets:make"),
+        ("def main():\n    pass", "package.module:function"),
+        ("def train_model():\n    pass\ndef build_dataset():\n    pass\ndef net():\n    pass", "nets:net"),
         ("def build(:", "package.module:function"),
     ],
 )
@@ -222,8 +224,49 @@ def test_the_function_that_builds_is_found_and_not_run(
     for file in folder.glob("*.py"):
         file.unlink()
     (folder / "nets.py").write_text(text, encoding="utf-8")
+    for other in ("conftest.py", "test_nets.py", "my-nets.py"):  # no modules of networks, or no modules
+        (folder / other).write_text("def build():\n    pass\n", encoding="utf-8")
     code, shown, error = run("init .", capsys)
     assert (code, error) == (0, "") and f" --model {named} " in shown
+
+
+def test_by_takes_the_table_that_has_the_column_and_the_training_majority(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_table(folder)
+    table = folder / "birds.csv"
+    head, *rows = [line.split(",") for line in table.read_text(encoding="utf-8").splitlines()]
+
+    def write(file: Path, lines: list[list[str]]) -> None:
+        file.write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
+
+    write(folder / "a_copy.csv", [line[:2] + line[3:] for line in (head, *rows)])  # without the place, and found first
+    assert run("init . --by place", capsys)[0] == 0
+    assert read()["splits"] == {"test": "birds.csv#test"} and "majority" not in read()
+    # As many of each place in every class of the test rows: only the training rows have a majority.
+    even = [
+        [*row[:2], ("land", "sea")[i // 2 % 2] if row[-1] == "test" else row[2], *row[3:]] for i, row in enumerate(rows)
+    ]
+    write(table, [head, *even])
+    assert run("init . --by place --force", capsys)[0] == 0
+    assert (read()["by"], read()["majority"]) == ("place", "birds.csv#train")
+    write(table, [head, *(row for row in even if row[-1] == "test")])
+    code, _, error = run("init . --by place --force", capsys)
+    assert code == 2 and error.startswith("mechconn: birds.csv cannot be divided by 'place': in every class one value")
+
+
+def test_what_is_read_is_not_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_table(folder)
+    write_tensors(folder)
+    before = {file: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    for name in ("birds.csv", "a.safetensors"):
+        code, _, error = run(f"init . --force -o {name}", capsys)
+        assert code == 2 and error == (
+            f"mechconn: the result would overwrite {name}, which is read; name another file with -o\n"
+        )
+    words = "reliances a.safetensors birds.csv#test -o birds.csv --model init_models:build"
+    assert "would overwrite birds.csv" in run(words, capsys)[2]
+    assert {file: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
 
 
 def test_raw_texts_and_saved_classifiers_are_audited_unchanged(

@@ -314,6 +314,11 @@ def test_a_folder_that_is_none_or_one_model(folder: Path, capsys: pytest.Capture
     assert code == 2 and "models is the folder of one model; pass the folder that holds several" in line
 
 
+def test_a_model_is_not_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, (line,) = run(capsys, *WORDS, "-o", "models/s1.safetensors")
+    assert code == 2 and "would overwrite models/s1.safetensors, which is read" in line
+
+
 def test_data_beside_the_models_are_no_models(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for file in (folder / "data").glob("*cue.safetensors"):
         shutil.move(file, folder / "models" / file.name)

@@ -103,6 +103,8 @@ def test_a_suite_without_interventions_gives_the_verdict_alone() -> None:
     found = judge(cue=REFERENCE)
     assert found.verdict == "yes" and found.before.fates == {} and found.before.invariance.effects == {}
     assert [section.title for section in found.sections()] == [
+        "The same samples in every split",
+        "How often each is right",
         "The merged network against every parent",
         "What these rows can show",
     ]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 NAME = "mechconn"
 EXIT_DONE, EXIT_FAILED, EXIT_WRONG_INPUT = 0, 1, 2
-MOST_LINES, MOST_CHARACTERS = 20, 800
-"""Of one error: how many lines are printed, and how long each may be; `--debug` prints all."""
+MOST_LINES, MOST_CHARACTERS, FRONT = 20, 800, 500
+"""Of one error: how many lines are printed, how long each may be, and how much of a longer one stands in front."""
 MISSING = re.compile(
     r"\bno (configuration )?(file|folder|mask|module|column)\b(?! of\b)|\bhas no (column|tensor|split)\b"
     r"|\b(does not exist|is not installed)\b"
@@ -77,12 +77,20 @@ Engine = Annotated[
 
 
 def _print_version(wanted: bool) -> None:
-    """From the packages' metadata, so that torch need not be imported."""
+    """Without importing torch, as a rule."""
     if wanted:
-        from importlib.metadata import version
-
-        sys.stdout.write(f"{NAME} {version(NAME)}, torch {version('torch')}\n")
+        sys.stdout.write(f"{NAME} {_find_version(NAME)}, torch {_find_version('torch')}\n")
         raise typer.Exit
+
+
+def _find_version(package: str) -> str:
+    """As the package's metadata say, else, where there are none, the package itself."""
+    from importlib import import_module, metadata
+
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return str(import_module(package).__version__)
 
 
 @app.callback()
@@ -110,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (typer.Abort, KeyboardInterrupt):
         status = report_failure(["stopped"], EXIT_FAILED)
     except typer.TyperException as error:
-        status = report_failure([getattr(error, "format_message", error.__str__)()], EXIT_WRONG_INPUT)
+        status = report_failure([getattr(error, "format_message", error.__str__)()], EXIT_WRONG_INPUT, debug)
     except Exception as error:
         status = report_error(error, debug)
     raise SystemExit(status)
@@ -140,12 +148,16 @@ def shorten(lines: list[str]) -> list[str]:
     if len(lines) > MOST_LINES:
         more = f"and {len(lines) - MOST_LINES + 1} more mistakes; --debug prints all of them"
         lines = [*lines[: MOST_LINES - 1], more]
-    return [
-        line
-        if len(line) <= MOST_CHARACTERS
-        else f"{line[:MOST_CHARACTERS]} ... ({len(line) - MOST_CHARACTERS} more characters; --debug prints them)"
-        for line in lines
-    ]
+    return [_cut(line) for line in lines]
+
+
+def _cut(line: str) -> str:
+    """A long line without its middle: what is wrong stands in front, what to do at the end."""
+    left_out = len(line) - MOST_CHARACTERS
+    if left_out <= 0:
+        return line
+    end = line[FRONT + left_out :]
+    return f"{line[:FRONT]} ... ({left_out} characters left out; --debug prints them) ... {end}"
 
 
 def check_target(file: Path, *read: Path) -> None:

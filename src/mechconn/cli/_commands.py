@@ -24,6 +24,7 @@ from mechconn.cli._app import (
     show_progress_bars,
     suggest,
 )
+from mechconn.cli._print_result import print_result
 from mechconn.cli._print_table import print_table
 
 if TYPE_CHECKING:
@@ -120,7 +121,6 @@ def audit(
     from mechconn.cli._model_checks import collect_beside_weights
     from mechconn.cli._reading_config import ReadingConfig, choose_until
     from mechconn.core import Compute, check_precision, read_config
-    from mechconn.plotting import Examples
     from mechconn.report import save_report
 
     config, place, _, kind = collect_beside_weights(
@@ -137,8 +137,7 @@ def audit(
     with show_progress_bars() as (report, _):
         found = run_audit(job, seed=seed, compute=Compute(place, kind, progress=report))
     save_report(found, output)
-    said = replace(found, examples=Examples()).to_json() if as_json else f"{found}\n\nReport: {output}"
-    sys.stdout.write(f"{said}\n")
+    print_result(found, as_json, f"Report: {output}")
 
 
 @app.command()
@@ -209,4 +208,6 @@ def _show(record: RunRecord, output: Path) -> None:
     console.print("; ".join(f"{short}: {meaning}" for short, meaning in SPLITS.values()) + "\n", highlight=False)
     for sentence in record.findings:
         console.print(f"- {sentence}", highlight=False)
+    for note in record.notes:
+        console.print(f"\n{note}", highlight=False, markup=False)
     console.print(f"\nReport: {output}", highlight=False, soft_wrap=True)

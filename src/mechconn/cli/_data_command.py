@@ -56,7 +56,7 @@ def data(
     from mechconn.core import check_count, collect_errors
 
     collect_errors(
-        lambda: None if preview is None else check_target(preview),
+        lambda: None if preview is None else check_target(preview, Path(source.partition("#")[0])),
         lambda: None if samples is None else check_count("samples", samples),
         lambda: _check_asked(source, cue, interventions, strength, tokenizer),
     )

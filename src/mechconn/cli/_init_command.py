@@ -45,6 +45,7 @@ def init(
     *_, found = collect_errors(
         lambda: check_target(output), lambda: _check_new(output, force), lambda: scan_folder(folder)
     )
+    check_target(output, *(own.place for own in found.data), *found.models)
     plan = plan_audit(found, output.absolute().parent, by)
     text = write_config_text(AuditConfig, plan.chosen, plan.proposed, plan.notes, HEAD)
     write_atomically(output, text.encode())

@@ -93,9 +93,7 @@ def plan_audit(found: FoundFiles, start: Path, by: str | None = None) -> AuditPl
         plan.lacks.append("no data were found: name them under [splits]")
         plan.chosen["splits"] = {}
         return plan
-    family = families[0]
-    measured = _choose_measured([name for name, _ in family])
-    measured = measured if by is None else measured[:1]
+    family, measured = _choose_splits(families, by)
     sources = {name: own.source(name, start) for name, own in family}
     data = dict(family)[measured[0]]
     plan.chosen["splits"] = {name: sources[name] for name in measured}
@@ -105,7 +103,8 @@ def plan_audit(found: FoundFiles, start: Path, by: str | None = None) -> AuditPl
     if by is None:
         _set_reference(plan, data, measured, columns)
     else:
-        _divide_by(plan, by, sources[measured[0]], [*columns])
+        holding = [own for own in found.data if by in own.columns]
+        _divide_by(plan, by, (measured[0], data), columns, _find_training_data(holding, data, start))
     others = [name for name in sources if name not in (*measured, *TRAIN, *VALIDATION)]
     if others:
         plan.notes["splits"] = [f"Also found: {', '.join(others)}."]
@@ -132,6 +131,16 @@ def _list_families(data: Sequence[FoundData]) -> list[list[Split]]:
 def _rank_family(family: Sequence[Split]) -> tuple[bool, bool, bool]:
     names = {name for name, _ in family}
     return len(names & {*SPLITS}) > 1, len(names) > 1, "test" in names
+
+
+def _choose_splits(families: Sequence[Sequence[Split]], by: str | None) -> tuple[Sequence[Split], list[str]]:
+    """(the data to audit, the splits to measure); by a column one split, of the data that have it where some have."""
+    if by is None:
+        return families[0], _choose_measured([name for name, _ in families[0]])
+    holding = [[(name, own) for name, own in family if by in own.columns] for family in families]
+    place = next((place for place, splits in enumerate(holding) if splits), 0)
+    names = [name for name, _ in holding[place] or families[place]]
+    return families[place], _choose_measured(names)[:1]
 
 
 def _choose_measured(names: Sequence[str]) -> list[str]:
@@ -244,11 +253,20 @@ def _set_reference(
     plan.lacks.append(f"{measured[0]} is one split: name another one, a column by= of it, or [interventions] on it")
 
 
-def _divide_by(plan: AuditPlan, by: str, source: str, columns: Sequence[str]) -> None:
-    """One split in two: rows that agree with the majority of their class, and others."""
+def _divide_by(plan: AuditPlan, by: str, split: Split, columns: Mapping[str, Sequence[Any]], train: str) -> None:
+    """One split in two: rows that agree with the majority of their class, there or in the training data, and others."""
+    name, data = split
+    source = data.source(name, Path())
     if by not in columns:
-        listed = f"columns: {', '.join(columns) or 'none'}{did_you_mean(by, columns)}"
+        listed = f"columns: {', '.join(columns) or 'none'}{did_you_mean(by, [*columns])}"
         raise ValueError(f"{source} has no column {by!r} that rows could be divided by; {listed}")
+    if not _divides(data, name, columns[by]):
+        if not train:
+            raise ValueError(
+                f"{source} cannot be divided by {by!r}: in every class one value must be the most frequent, and others "
+                "must occur too; name a column for which this holds, or add a split 'train' that has this column"
+            )
+        plan.chosen["majority"] = train
     plan.chosen["by"] = by
     plan.proposed.pop("by", None)
     plan.proposed["reference"] = AGREE
@@ -302,7 +320,8 @@ def _use_training_data(plan: AuditPlan, source: str, kind: str) -> None:
     """Training data for normalisation statistics, which networks of texts do not have, and as comments."""
     (plan.proposed if kind in ("texts", "tokens") else plan.chosen)["norm"] = {"data": source}
     plan.notes["norm"] = ["Networks without BatchNorm do not need it; units are then matched by their weights."]
-    plan.proposed["majority"] = source
+    if "majority" not in plan.chosen:
+        plan.proposed["majority"] = source
     if "by" in plan.chosen or "by" in plan.proposed:
         plan.proposed["relearn"] = {"data": source, "split": COLUMN_ONLY, "intervention": CONFLICT}
     plan.proposed["groups"] = {**plan.proposed.get("groups", {}), "train": source}

@@ -21,6 +21,7 @@ from mechconn.cli._app import (
     show_progress_bars,
     suggest,
 )
+from mechconn.cli._print_result import print_result
 from mechconn.cli._run_command import StoreFolder
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def map_models(
         lambda: check_precision(precision),
         lambda: check_target(output, data),
     )
+    check_target(output, *files.values())
     # Whole paths: workers may stand in another folder, or on another machine.
     whole = {name: file.absolute() for name, file in files.items()}
     where = data.parent.absolute()
@@ -115,7 +117,7 @@ def map_models(
     with show_progress_bars() as (report, say), redirect_stdout(sys.stderr):
         found = run_map(job, report, say)
     save_report(found, output)
-    sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
+    print_result(found, as_json, f"Report: {output}")
 
 
 def _read(folder: Path, data: Path, align: str | None, until: str | None) -> tuple[ReadingConfig, dict[str, Path], Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mechconn.cli._app import PRECISION, Device, Root, app, format_duration, show_progress_bars, suggest
+from mechconn.cli._print_result import print_result
 
 if TYPE_CHECKING:
     from mechconn.cli._merge_plan import MergePlan
@@ -133,14 +133,7 @@ def _merge_judged(plan: MergePlan, as_json: bool) -> None:
         found = run_merge(job, compute(report))
         found = write_merged(job, found, plan.output, plan.shard_size)
     told = f"Folder: {plan.output}\nReport: {plan.output / PAGE}"
-    sys.stdout.write(_write_json(found) if as_json else f"{found}\n\n{told}\n")
-
-
-def _write_json(found: Any) -> str:
-    """The result without its samples, in a line."""
-    from mechconn.plotting import Examples
-
-    return replace(found, examples=Examples()).to_json() + "\n"
+    print_result(found, as_json, told)
 
 
 def _judge(plan: MergePlan, as_json: bool) -> None:
@@ -151,7 +144,7 @@ def _judge(plan: MergePlan, as_json: bool) -> None:
     with show_progress_bars() as (report, _):
         found = run_merge(job, compute(report))
     save_report(found, plan.output)
-    sys.stdout.write(_write_json(found) if as_json else f"{found}\n\nReport: {plan.output}\n")
+    print_result(found, as_json, f"Report: {plan.output}")
 
 
 def _prepare(plan: MergePlan) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ import typer
 
 from mechconn.cli._app import Device, Root, app, check_target, choose_device, format_duration, show_progress_bars
 from mechconn.cli._interventions_option import HELP, parse_interventions
+from mechconn.cli._print_result import print_result
 
 if TYPE_CHECKING:
     from mechconn.cli._measure_job import MeasureJob, MeasureRequest
@@ -170,7 +171,7 @@ def _check(
         lambda: choose_device(device),
         lambda: read_measured_config(data, root),
         lambda: _read_scale(*scale),
-        lambda: check_target(output, weights, Path(data)),
+        lambda: check_target(output, weights, Path(data.partition("#")[0])),
         lambda: None if margin is None else check_positive("margin", margin),
         lambda: None if rows is None else check_count("rows", rows),
     )
@@ -212,4 +213,4 @@ def _say_cost(job: MeasureJob, times: int, compute: Any) -> None:
 
 
 def _print(found: Any, as_json: bool, output: Path) -> None:
-    sys.stdout.write(found.to_json() + "\n" if as_json else f"{found}\n\nReport: {output}\n")
+    print_result(found, as_json, f"Report: {output}")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mechconn.core import list_first
 from mechconn.models._inert_pickle import (
     DamagedPickleError,
     Foreign,
@@ -86,10 +87,8 @@ def _check_shards(folder: Path, places: Mapping[Any, Mapping[str, Any]]) -> None
 
 def explain_missing_shards(where: Path, missing: list[str], count: int) -> str:
     """The text of an error about shards that are named and not there."""
-    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
     return (
-        f"{where} names {count} shards, of which {len(missing)} are missing: {', '.join(missing[:8])}{more}; copy them "
-        "beside it"
+        f"{where} names {count} shards, of which {len(missing)} are missing: {list_first(missing)}; copy them beside it"
     )
 
 

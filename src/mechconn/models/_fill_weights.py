@@ -16,7 +16,7 @@ from mechconn.core import describe_tensor, isolate_rng
 from mechconn.models._name_readings import UNUSED, Reading, choose_reading, list_common_prefixes
 from mechconn.models._saved_states import EXTRA, Checkpoint
 from mechconn.models._torch_files import StoredTensor
-from mechconn.models._unfit_weights import check_kind, explain_names, explain_other_names, list_first
+from mechconn.models._unfit_weights import check_kind, explain_names, explain_other_names, list_names
 from mechconn.network import check_initialised, copy_module
 
 Note = Callable[[str], object]
@@ -88,7 +88,7 @@ def _find_misfit(filling: _Filling) -> ValueError | None:
     problems = [f"{name} {tensor.problem}" for name, tensor in stored.items() if tensor.problem]
     if problems:
         raise ValueError(
-            f"{filling.file} holds tensors that cannot be taken: {list_first(problems)}; save the whole state as plain "
+            f"{filling.file} holds tensors that cannot be taken: {list_names(problems)}; save the whole state as plain "
             "tensors (full_state_dict) where it was made"
         )
     return _find_other_shapes(filling, stored)
@@ -104,7 +104,7 @@ def _find_other_shapes(filling: _Filling, stored: Mapping[str, StoredTensor]) ->
     if not differences:
         return None
     return ValueError(
-        f"the tensors in {filling.file} do not fit the model: {list_first(differences)}; build the model that was saved"
+        f"the tensors in {filling.file} do not fit the model: {list_names(differences)}; build the model that was saved"
     )
 
 
@@ -125,7 +125,7 @@ def _fill(filling: _Filling, note: Note) -> None:
     if unexpected or not _are_unused(missing, filling.ties):
         raise explain_other_names(filling.file, missing, unexpected)
     if lacking := [name for name in missing if name.endswith(EXTRA)]:
-        note(f"{filling.file} lacks {list_first(lacking)}; what these modules keep beside tensors stays as it is")
+        note(f"{filling.file} lacks {list_names(lacking)}; what these modules keep beside tensors stays as it is")
 
 
 def _list_extra(reading: Reading) -> dict[str, Any]:
@@ -237,16 +237,16 @@ def _note_reading(reading: Reading, outside: Sequence[str], checkpoint: Checkpoi
     file = checkpoint.file
     others = [state.key or "itself" for state in checkpoint.states if state is not reading.state]
     if others:
-        note(f"{file} holds several states; {reading.state.key or 'itself'} is read, not read: {list_first(others)}")
+        note(f"{file} holds several states; {reading.state.key or 'itself'} is read, not read: {list_names(others)}")
     for where, removed in ((file, reading.removed), ("the model", reading.mine.removed)):
         if removed:
             note(f"removed {', '.join(map(repr, removed))} from the names in {where}")
     if outside:
-        note(f"{len(outside)} tensors of {file} are no part of the model: {list_first(outside)}")
+        note(f"{len(outside)} tensors of {file} are no part of the model: {list_names(outside)}")
     if reading.counters:
         note(f"{file} lacks {reading.counters} num_batches_tracked; they stay as the model has them")
     if checkpoint.left_out:
-        note(f"left out of {file}: {list_first(_list_objects(checkpoint.left_out))}")
+        note(f"left out of {file}: {list_names(_list_objects(checkpoint.left_out))}")
 
 
 def _list_objects(left_out: Mapping[str, str]) -> list[str]:

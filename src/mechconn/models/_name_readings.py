@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mechconn.core import list_first
 from mechconn.models._saved_states import MODULE, Checkpoint, SavedState
 
 INSIDE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -210,15 +211,15 @@ def _list_labels(readings: Sequence[Reading]) -> list[str]:
 
 def _explain_no_key(checkpoint: Checkpoint, key: str, fitting: list[str]) -> str:
     keys = [label for label in fitting or [state.key for state in checkpoint.states] if label]
-    there = f"it holds {_quote(keys)}" if keys else "it holds one state, without a key; leave out key"
+    there = f"it holds {list_first([*map(repr, keys)])}" if keys else "it holds one state, without a key; leave out key"
     return f"{checkpoint.file} holds no state under {key!r}; {there}"
 
 
 def _explain_several(file: Path, labels: list[str]) -> str:
     first = next(label for label in labels if label)
     return (
-        f"{file} holds {len(labels)} states that fit the model, {_quote(labels)}; name the one to take: key={first!r} "
-        f"(--key {first})"
+        f"{file} holds {len(labels)} states that fit the model, {list_first([*map(repr, labels)])}; name the "
+        f"one to take: key={first!r} (--key {first})"
     )
 
 
@@ -230,8 +231,3 @@ def _explain_no_state(checkpoint: Checkpoint) -> str:
             "save model.state_dict()"
         )
     return f"{what}; save model.state_dict()"
-
-
-def _quote(labels: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, labels[:8]))
-    return f"{shown} and {len(labels) - 8} more" if len(labels) > 8 else shown

@@ -9,7 +9,7 @@ from mechconn.models._adapter_folder import is_adapter_folder, list_adapter_file
 from mechconn.models._fill_weights import Note
 from mechconn.models._saved_states import SavedState
 from mechconn.models._torch_files import StoredTensor
-from mechconn.models._unfit_weights import list_first
+from mechconn.models._unfit_weights import list_names
 from mechconn.models._weight_files import hash_weight_files, list_weight_files, read_checkpoint
 
 
@@ -31,7 +31,7 @@ def open_stored_tensors(path: Path, note: Note, key: str | None = None) -> dict[
     tensors = dict(_choose_state(path, found.states, key).tensors)
     if problems := [f"{name} {tensor.problem}" for name, tensor in tensors.items() if tensor.problem]:
         raise ValueError(
-            f"{path} holds tensors that cannot be taken: {list_first(problems)}; save the whole state as plain tensors"
+            f"{path} holds tensors that cannot be taken: {list_names(problems)}; save the whole state as plain tensors"
         )
     return tensors
 

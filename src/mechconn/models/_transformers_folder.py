@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from mechconn.core import require_extra
-from mechconn.models._unfit_weights import explain_other_names, list_first
+from mechconn.models._unfit_weights import explain_other_names, list_names
 from mechconn.models._weight_files import find_own, read_checkpoint
 
 AUTO_CLASSES = {
@@ -66,7 +66,7 @@ def load_folder(folder: Path, weights: bool, note: Callable[[str], object], outp
         raise explain_other_names(folder, missing, unexpected)
     if others := sorted(map(_describe_mismatch, mismatched)):
         raise ValueError(
-            f"the weights in {folder} do not fit its config.json: {list_first(others)} (file against configuration); "
+            f"the weights in {folder} do not fit its config.json: {list_names(others)} (file against configuration); "
             "correct the configuration (num_labels, id2label, sizes), or save the model again"
         )
     config = _read_config(folder)

@@ -9,11 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mechconn.core import list_first
 from mechconn.models._name_readings import Reading
 from mechconn.models._torch_files import StoredTensor
 
-SHOWN = 8
-"""How many names a text shows."""
 QUANTISED = re.compile(
     r"(^|\.)(qweight|qzeros|g_idx|weight_packed|weight_scale|weight_scale_inv|SCB|weight_format|_packed_params\S*)$"
     r"|\.(absmax|quant_map|nested_absmax|nested_quant_map)$|\.quant_state\."
@@ -25,11 +24,10 @@ NARROW = {torch.int8, torch.uint8} | {
 EXPERT = re.compile(r"(^|\.)experts\.")
 
 
-def list_first(names: Sequence[str]) -> str:
-    """The first eight on one line, and how many more there are."""
-    shown = ("".join(letter if letter.isprintable() else "?" for letter in name) for name in names[:SHOWN])
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{', '.join(shown)}{more}" if names else "none"
+def list_names(names: Sequence[str]) -> str:
+    """The first names of a file on one line, whatever letters it has, and how many more there are."""
+    shown = ["".join(letter if letter.isprintable() else "?" for letter in name) for name in names]
+    return list_first(shown) or "none"
 
 
 def check_kind(file: Path, reading: Reading, own: Mapping[str, Tensor]) -> None:
@@ -43,22 +41,22 @@ def check_kind(file: Path, reading: Reading, own: Mapping[str, Tensor]) -> None:
     packed += [theirs for mine, theirs in reading.source.items() if _is_narrow(theirs, tensors[theirs], own[mine])]
     if packed:
         raise ValueError(
-            f"{file} holds quantised weights ({list_first(packed)}), and paths are computed in floating point; pass "
+            f"{file} holds quantised weights ({list_names(packed)}), and paths are computed in floating point; pass "
             "the model before quantisation, or dequantise it where it was made and save it"
         )
     if flat := [name for name in others if "flat_param" in name]:
         raise ValueError(
-            f"{file} holds one device's flat parameters of FSDP ({list_first(flat)}); save the full state where it was "
+            f"{file} holds one device's flat parameters of FSDP ({list_names(flat)}); save the full state where it was "
             "trained (StateDictType.FULL_STATE_DICT), or a folder of torch.distributed.checkpoint"
         )
     if factors := [name for name in others if ".lora_A." in name]:
         raise ValueError(
-            f"{file} holds an adapter ({list_first(factors)}), not the weights of a model; pass the adapter's folder "
+            f"{file} holds an adapter ({list_names(factors)}), not the weights of a model; pass the adapter's folder "
             "in the place of the model"
         )
     if all(tensor.shape == (0,) and not tensor.problem for tensor in tensors.values()):
         raise ValueError(
-            f"{file} holds names without data ({list_first(list(tensors))}), as DeepSpeed leaves them in ZeRO stage 3; "
+            f"{file} holds names without data ({list_names(list(tensors))}), as DeepSpeed leaves them in ZeRO stage 3; "
             "gather them where they were made: python zero_to_fp32.py FOLDER OUTPUT"
         )
 
@@ -84,7 +82,7 @@ def explain_names(file: Path, reading: Reading) -> ValueError:
 
 def explain_other_names(file: object, missing: Sequence[str], unexpected: Sequence[str]) -> ValueError:
     """The error of tensors whose names are not those of the model."""
-    lists = [f"{len(names)} ({list_first(names)})" if names else "none" for names in (missing, unexpected)]
+    lists = [f"{len(names)} ({list_names(names)})" if names else "none" for names in (missing, unexpected)]
     return ValueError(
         f"the names in {file} and those of the model do not match: missing {lists[0]}; unexpected {lists[1]}; another "
         "architecture? build the model that was saved"

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mechconn.core import UnusableFileError, read_note, read_safetensors, sha256
+from mechconn.core import UnusableFileError, list_first, read_note, read_safetensors, sha256
 from mechconn.models._distributed_folder import explain_missing_shards, read_distributed
 from mechconn.models._file_kinds import check_weights_there, read_file_kind
 from mechconn.models._saved_states import Checkpoint, collect_states
@@ -147,14 +147,14 @@ def find_weights(path: Path, note: Note) -> Path:
     if choice:
         chosen = _choose_file(path, choice, note)
         if lost:
-            note(f"{path} also holds {_show(lost)} without an index; {chosen.name} is read")
+            note(f"{path} also holds {list_first(lost)} without an index; {chosen.name} is read")
         return chosen
     if shards:
         if broken := [file.name for file in path.glob("*.index.json")]:
             lacking = f", and {broken[0]} is no index of them, JSON with a weight_map; copy it again"
         else:
             lacking = " without their index; copy it too"
-        raise ValueError(f"{path} holds shards ({_show(lost)}){lacking}")
+        raise ValueError(f"{path} holds shards ({list_first(lost)}){lacking}")
     raise ValueError(_explain_no_weights(path))
 
 
@@ -163,10 +163,12 @@ def _choose_file(folder: Path, files: list[Path], note: Note) -> Path:
     names = {file.name for file in files}
     own = find_own(folder) if (folder / "config.json").is_file() or names in BOTH else []
     if not own and len(files) > 1:
-        raise ValueError(f"{folder} holds {len(files)} files of weights ({_show(sorted(names))}); pass the one to read")
+        raise ValueError(
+            f"{folder} holds {len(files)} files of weights ({list_first(sorted(names))}); pass the one to read"
+        )
     chosen = (own or files)[0]
     if others := sorted(names - {chosen.name}):
-        note(f"{folder} holds {chosen.name} and {_show(others)}; {chosen.name} is read")
+        note(f"{folder} holds {chosen.name} and {list_first(others)}; {chosen.name} is read")
     return chosen
 
 
@@ -215,7 +217,9 @@ def _explain_no_weights(folder: Path) -> str:
     if damaged:
         return damaged[0]
     names = [part.name for part in sorted(folder.iterdir())]
-    return f"{folder} holds no weights (it holds {_show(names) or 'nothing'}); pass a file of weights, or its folder"
+    return (
+        f"{folder} holds no weights (it holds {list_first(names) or 'nothing'}); pass a file of weights, or its folder"
+    )
 
 
 def _explain_unread(file: Path) -> str:
@@ -229,7 +233,3 @@ def _explain_unread(file: Path) -> str:
     except (ValueError, OSError) as error:
         return str(error)
     return ""
-
-
-def _show(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
