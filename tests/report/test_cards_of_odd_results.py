@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 import mechconn as mc
+import run_records
 from browser import in_frames
 from mechconn.datasets import show_examples
 from mechconn.mechanisms import make_relearned_card
@@ -169,6 +170,21 @@ def test_in_use_is_shown_by_the_number_that_says_so():
 def test_in_use_in_every_run_is_shown_before_any_step():
     (answer,) = make_relearned_card({"": relearn([reads(1), reads(0)])}).answers
     assert (answer.verdict, answer.number) == ("in use in 2 of 2", "+50.0 points over the control before any step")
+
+
+def test_an_open_relearning_of_an_invariant_network_shows_the_relearning():
+    effect = run_records.model(
+        dict.fromkeys(("no_cue", "cue", "rand_cue"), 0.9) | {"rand_image": 0.1}, rand_cue="invariant"
+    )
+    card = make_relearned_card({"": run_records.relearned(effect, "undetermined", 0.02)})
+    assert (card.answers[0].verdict, card.answers[0].number) == ("not settled", "+2.0 points over the control")
+
+
+def test_what_is_avoided_is_not_called_in_use():
+    card = make_relearned_card({"": relearn(make_linear(torch.tensor([[0.0, 0.0], [-4.0, 0.0]])))})
+    assert card.answers[0].verdict == "avoided" and card.advice.startswith(
+        "Avoided: accuracy rises without the mechanism"
+    )
 
 
 # ---------------------------------------------------------------- samples

@@ -59,7 +59,8 @@ def _answer_run(found: Relearned, run: RelearningRun, about: str) -> Answer:
     state = found.find_state(run)
     verdict, style = STATES[state]
     effect = run.before[found.intervention]
-    if state in ("undetermined", "avoids") or (state == "uses" and effect.verdict == "sensitive" and effect.effect < 0):
+    harmed = effect.verdict == "sensitive" and effect.effect < 0
+    if state == "avoids" or (state == "uses" and harmed) or state == effect.verdict == "undetermined":
         shown = describe_effect(run.before, found.intervention, about)
         said = "leaves it open" if run.verdict == "undetermined" else f"says {run.verdict}"
         beside = f"; relearning by itself {said}" if effect.verdict == "undetermined" else ""
@@ -80,6 +81,10 @@ def _advise(found: Mapping[str, Relearned]) -> str:
         return plans[0]
     if gone := _name(states, "gone"):
         return f"{gone}nothing came back at these rates and steps; others may still bring it back."
+    if (avoided := _name(states, "avoids")) and not _name(states, "uses"):
+        return (
+            f"{avoided}accuracy rises without the mechanism, so it has an effect; whether that is wanted, you decide."
+        )
     return "Change what is in use first (mechconn.compare_methods), then ask again of the result."
 
 
