@@ -142,6 +142,12 @@ def test_what_would_narrow_an_interval_is_what_it_is_over():
     assert card_of(clusters, "May they be merged?").advice.startswith("More clusters narrow the intervals")
 
 
+def test_what_becomes_of_a_mechanism_is_settled_by_what_its_intervals_are_over():
+    suite, parents = named_suite("all", "box", 400), {"a": reads(0), "b": reads(1)}
+    found = mc.merge(parents, mc.Mean(), suite, cluster=[row // 20 for row in range(400)])
+    assert card_of(found, "What becomes").answers[0].interval.endswith(" clusters would settle it")
+
+
 def test_millions_of_nats_are_written_in_three_digits():
     huge = make_linear(torch.tensor([[0.0, 0.0], [1e30, 0.0]]))
     found = mc.compare_mechanisms(reads(0), huge, named_suite("all", "box"), on="loss")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from mechconn.mechanisms import choose_effect_scale, list_reliance_cards
-from mechconn.merging._merge_sentences import FATES, describe_fate
+from mechconn.merging._merge_sentences import FATES, describe_fate, name_units
 from mechconn.merging._merge_verdict import ParentDifference
 from mechconn.plotting import Answer, AnswerStyle, Card, make_card
 
@@ -60,12 +60,12 @@ def _find_lowest(found: Merged, judged: MergeJudgement) -> ParentDifference:
 
 def _advise(found: Merged) -> str:
     """What to do next."""
-    judged, unit = found.judged, "clusters" if found.judged.invariance.over == "clusters" else "rows"
+    judged, units = found.judged, name_units(found)
     if judged.verdict == "yes":
         return "It may take its parents' place on these splits, at this tolerance; other data need splits of their own."
     if judged.verdict == "undetermined":
         count = judged.to_settle
-        return f"About {count:,} {unit} would settle it." if count else "No number of rows is known to settle it."
+        return f"About {count:,} {units} would settle it." if count else f"No number of {units} is known to settle it."
     if found.after is None:
         return (
             "Align the parents before they are merged (align=UniverseMatching(), --align universe), or merge otherwise."
@@ -84,7 +84,7 @@ def _list_fate_cards(found: Merged) -> Iterator[Card]:
             "not settled" if fate.fate == "undetermined" else FATES[fate.fate],
             "open" if fate.fate == "undetermined" else "",
             split if several else "",
-            interval=describe_fate(fate).replace("\n", "; "),
+            interval=describe_fate(fate, name_units(found)).replace("\n", "; "),
         )
         for split, fate in fates.items()
     ]

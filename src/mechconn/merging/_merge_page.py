@@ -13,7 +13,7 @@ from mechconn.mechanisms import (
     make_level_section,
     name_split,
 )
-from mechconn.merging._merge_sentences import FATES, describe_fate, describe_how, describe_statistics
+from mechconn.merging._merge_sentences import FATES, describe_fate, describe_how, describe_statistics, name_units
 from mechconn.merging._merge_verdict import ParentDifference
 from mechconn.plotting import (
     Cell,
@@ -127,7 +127,7 @@ def _make_pair_cell(found: Merged, pair: ParentDifference) -> Cell:
     if pair.same_network:
         lines[0] = "the same network"
     if pair.to_settle is not None:
-        lines.append(f"about {pair.to_settle:,} would settle it")
+        lines.append(f"about {pair.to_settle:,} {name_units(found)} would settle it")
     return Cell(pair.verdict, "\n".join(lines), STYLES[pair.verdict])
 
 
@@ -138,7 +138,7 @@ def _make_mechanisms_section(found: Merged, which: str, judged: MergeJudgement) 
     rows = [
         (
             name_split(judged.invariance, split),
-            Cell(FATES[fate.fate], describe_fate(fate).replace("between ", "between\n", 1)),
+            Cell(FATES[fate.fate], describe_fate(fate, name_units(found)).replace("between ", "between\n", 1)),
             *(make_effect_cell(side.effects[split], scale) for side in sides.values()),
         )
         for split, fate in judged.fates.items()

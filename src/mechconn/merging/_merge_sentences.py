@@ -64,7 +64,7 @@ def _answer(found: Merged, judged: MergeJudgement, when: str) -> str:
         amount = f"{scale.write(abs(first.difference), '')} {scale.unit} worse than {where}"
         return f"{word}{when}: {amount}{', and worse' + rest if more else ''}."
     count = judged.to_settle
-    settle = "" if count is None else f"; about {count:,} {_name_units(found)} of a split would settle it"
+    settle = "" if count is None else f"; about {count:,} {name_units(found)} of a split would settle it"
     return f"{word}{when}: whether it is worse than {where}{' or' + rest if more else ''} is open{settle}."
 
 
@@ -77,7 +77,7 @@ def _explain(found: Merged, judged: MergeJudgement) -> str:
     if judged.verdict == "no":
         return f"the merged network is worse than {pairs}, beyond the tolerance of {limit}"
     count = judged.to_settle
-    settle = "" if count is None else f"; about {count:,} {_name_units(found)} of a split would settle it"
+    settle = "" if count is None else f"; about {count:,} {name_units(found)} of a split would settle it"
     return f"whether the merged network is worse than {pairs} is not settled at a tolerance of {limit}{settle}"
 
 
@@ -103,7 +103,8 @@ def _write_tolerance(found: Merged) -> str:
     return f"{scale.write(found.tolerance, '')} {scale.unit}"
 
 
-def _name_units(found: Merged) -> str:
+def name_units(found: Merged) -> str:
+    """What intervals are over."""
     return "clusters" if found.before.invariance.over == "clusters" else "rows"
 
 
@@ -120,8 +121,8 @@ def describe_statistics(found: Merged) -> str:
     return "" if found.norm.get("policy") == "keep" else describe_norm(found.norm)
 
 
-def describe_fate(fate: MechanismFate) -> str:
-    """Of whom, or between whom, or what is open."""
+def describe_fate(fate: MechanismFate, units: str) -> str:
+    """Of whom, or between whom, or what is open, and how many rows or clusters, `units`, settle it."""
     who = join_words(list(fate.of)) if fate.of else ""
     said = {
         "keeps": "as every parent",
@@ -134,7 +135,7 @@ def describe_fate(fate: MechanismFate) -> str:
         return said
     names = ["the merged network" if name == MERGED else name for name in fate.undetermined]
     said = f"not settled on {join_words(names)}" if names else "the parents differ"
-    return said if fate.to_settle is None else f"{said}\nabout {fate.to_settle:,} would settle it"
+    return said if fate.to_settle is None else f"{said}\nabout {fate.to_settle:,} {units} would settle it"
 
 
 def write_findings(found: Merged) -> Iterator[str]:
@@ -190,7 +191,7 @@ def _describe_mechanisms(found: Merged, which: str, judged: MergeJudgement) -> I
         return
     parts = []
     for split, fate in judged.fates.items():
-        about = describe_fate(fate).replace("\n", "; ")
+        about = describe_fate(fate, name_units(found)).replace("\n", "; ")
         parts.append(f"{split} {FATES[fate.fate]} ({about})")
     name = _name(found, which)
     yield f"What becomes of the mechanisms in {name}: {', '.join(parts)}."
@@ -198,7 +199,7 @@ def _describe_mechanisms(found: Merged, which: str, judged: MergeJudgement) -> I
 
 def _describe_power(found: Merged) -> Iterator[str]:
     scale = choose_effect_scale(found.judged.invariance)
-    unit = _name_units(found)
+    unit = name_units(found)
     known = [part for part in found.power if part.smallest_loss is not None]
     if known:
         worst = max(known, key=lambda part: part.smallest_loss or 0.0)
@@ -217,7 +218,7 @@ def _describe_equals(found: Merged) -> Iterator[str]:
     short = [part for part in found.power if part.least_tolerance > found.tolerance]
     if not short:
         return
-    scale, unit = choose_effect_scale(found.judged.invariance), _name_units(found)
+    scale, unit = choose_effect_scale(found.judged.invariance), name_units(found)
     needed = max((part.units_for_yes or 0 for part in short), default=0)
     least = max(part.least_tolerance for part in short)
     count = f"takes {needed:,} {unit} of a split, or on these" if needed else "takes"
