@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils.data import Dataset
 
 import mechconn as mc
@@ -146,6 +147,27 @@ def test_what_becomes_of_a_mechanism_is_settled_by_what_its_intervals_are_over()
     suite, parents = named_suite("all", "box", 400), {"a": reads(0), "b": reads(1)}
     found = mc.merge(parents, mc.Mean(), suite, cluster=[row // 20 for row in range(400)])
     assert card_of(found, "What becomes").answers[0].interval.endswith(" clusters would settle it")
+
+
+class Gap(nn.Module):
+    """Its outputs are NaN halfway between two of these."""
+
+    def __init__(self, place: float) -> None:
+        super().__init__()
+        self.place, self.own = nn.Parameter(torch.tensor(place)), reads(0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.own(x) * torch.where((self.place - 0.5).abs() < 0.3, math.nan, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [("end", "the loss is not finite on all and box"), ("settled", "rows of all and box have no accuracy")],
+)
+def test_a_path_without_values_says_so(until: Any, said: str):
+    found = mc.audit(Gap(0.0), Gap(1.0), named_suite("all", "box"), ts=3, alignment="none", until=until)
+    (answer,) = card_of(found, "May they be merged?").answers
+    assert (answer.verdict, answer.number) == ("not settled", said)
 
 
 def test_millions_of_nats_are_written_in_three_digits():

@@ -85,8 +85,11 @@ def _describe_deciding(audit: Audit, which: str, found: PathVerdict) -> tuple[st
     path = audit.settled_paths.get(which) or audit.paths[which]
     decided = [split for split in (path.reference, *path.interventions) if found.splits[split] == found.evaluated]
     if bad := [split for split in decided if split in _list_not_finite(audit, which)]:
-        what = "loss" if isinstance(path, Profile) else path.on
-        return f"the {what} is not finite on {join_words(bad)}", ""
+        where = join_words(bad)
+        said = (
+            f"the loss is not finite on {where}" if isinstance(path, Profile) else f"rows of {where} have no {path.on}"
+        )
+        return said, ""
     barriers = {split: path.barrier(split) for split in decided}
     split, barrier = max(barriers.items(), key=lambda item: item[1].height)
     scale, unit = 1.0, path.unit
