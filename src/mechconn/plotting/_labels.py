@@ -30,15 +30,16 @@ def escape_label(name: str, most: int = MOST_LETTERS) -> str:
     return name.replace("$", r"\$")
 
 
-def fit_labels(names: Sequence[str], inches: float) -> tuple[list[str], bool]:
+def fit_labels(names: Sequence[str], inches: float, most: int = MOST_TURNED) -> tuple[list[str], bool]:
     """Labels of places along an axis, and whether they must be turned by a right angle to stand clear of each other.
 
     Args:
         names: of the places.
         inches: length of the axis.
+        most: letters of a label that is turned.
     """
     room = int(inches / LETTER / max(len(names), 1)) - 1
     wrapped = [textwrap.wrap(escape_label(name), max(room, 1), break_long_words=False) for name in names]
     if all(len(lines) <= MOST_LINES and max(map(len, lines), default=0) <= room for lines in wrapped):
         return ["\n".join(lines) for lines in wrapped], False
-    return [escape_label(name.replace("\n", " "), MOST_TURNED) for name in names], True
+    return [escape_label(name.replace("\n", " "), most) for name in names], True

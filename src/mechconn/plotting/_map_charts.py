@@ -13,7 +13,7 @@ from mechconn.plotting._charts import (
     place_legend,
     strip_axes,
 )
-from mechconn.plotting._labels import escape_label
+from mechconn.plotting._labels import LETTER, escape_label, fit_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,10 @@ LINE = 0.19
 """Inches of a row of such labels."""
 # Okabe & Ito 2008 without yellow, which letters cannot have on white; grey stands for models that are alone.
 GROUP_COLOURS = ("#0072B2", "#BD8500", "#009E73", "#D55E00", "#C4649B", "#2E8BC0", "#8F7A1E", "#7D6BD6")
+CELL = 0.7
+"""Inches of a row of few models."""
+SHORT = 10
+"""Letters of a label for which there is room in any case."""
 MOST_OF_NAME = 30
 """Letters of a model's name."""
 LISTED = 4
@@ -57,9 +61,11 @@ def draw_heat_map(
     values = [[matrix[i][j] for j in order] for i in order]
     top = _find_top(values)
     few = len(names) <= WRITTEN
+    below_axis, turned = fit_labels([names[i] for i in order], (CELL if few else LINE) * len(names), MOST_OF_NAME)
     if ax is None:
-        side = 0.7 * len(names) + 2.0 if few else LINE * len(names) + 1.5
-        figure = make_figure(side + 1.0, side + 1.2)
+        room = LETTER * max(0, max(map(len, labels)) - SHORT)
+        side = CELL * len(names) + 2.0 if few else LINE * len(names) + 1.5
+        figure = make_figure(side + 1.0 + room, side + 1.2 + room * turned)
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 3] if few else [1, 7])
         _draw_tree(above, tree, label)
         above.set_ylim(0.0, None if any(map(max, tree["dcoord"])) else top)
@@ -69,7 +75,7 @@ def draw_heat_map(
     if few:
         _write_values(below, values)
     size = None if few else LETTERS
-    below.set_xticks(range(len(labels)), labels, rotation=90 if len(labels) > 6 else 0, fontsize=size)
+    below.set_xticks(range(len(labels)), below_axis, rotation=90 if turned else 0, fontsize=size)
     below.set_yticks(range(len(labels)), labels, fontsize=size)
     figure.colorbar(image, ax=below, label=label, aspect=20 if few else 40)
     return figure
