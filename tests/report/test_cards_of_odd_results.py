@@ -25,7 +25,7 @@ from mechconn.report import save_report
 from page import Page
 from planted_pairs import SPLITS, make_linear, planted_splits, reads
 
-LONG = "photographs-of-a-street-in-the-year-of-" * 6
+LONG = "photographs_of_a_street_in_the_year_of_" * 6
 
 
 def card_of(found: mc.Result, question: str) -> Card:
@@ -70,10 +70,17 @@ def test_long_names_leave_room_in_figures(tmp_path: Path):
     assert LONG in text and any("…" in label for label in drawn) and max(map(len, drawn)) < 160
 
 
+def test_long_names_leave_room_beside_a_matrix(tmp_path: Path):
+    suite = named_suite("all", LONG)
+    found = mc.merge({LONG: reads(0), LONG + " B": reads(1)}, mc.Mean(), suite, align=mc.UniverseMatching())
+    assert "Alignment" in page_of(found, tmp_path)
+
+
 @pytest.mark.slow
 def test_long_names_leave_room_in_tables(tmp_path: Path):
     """The column of names stays in sight while a table is moved below it, so it may not fill the table."""
-    text = page_of(audit_named(LONG, LONG + " 2", (LONG, LONG + " B")), tmp_path)
+    suite = named_suite(LONG, LONG + " 2")
+    text = page_of(mc.audit(reads(0), reads(1), suite, ts=3, names=(LONG, LONG + " B")), tmp_path)
     look = """(page, window) => {
       for (const folded of page.querySelectorAll("details")) folded.open = true;
       const names = [...page.querySelectorAll(".scroll th[scope=row]")].map((e) => e.getBoundingClientRect().width);
