@@ -56,7 +56,8 @@ def test_the_page_of_what_an_audit_without_samples_printed_is_the_audits(
     for name, (x, y) in (("cue", rows(20)), ("rand_cue", rows(20, 2))):
         save_file({"x": x, "y": y}, f"{name}.safetensors")
     Path("audit.toml").write_text(
-        "points = 3\nsamples = false\n[splits]\ncue = 'cue.safetensors'\nrand_cue = 'rand_cue.safetensors'\n", encoding="utf-8"
+        "points = 3\nsamples = false\n[splits]\ncue = 'cue.safetensors'\nrand_cue = 'rand_cue.safetensors'\n",
+        encoding="utf-8",
     )
     assert run(*AUDIT, "--json") == 0
     printed = capsys.readouterr().out
