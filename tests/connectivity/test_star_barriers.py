@@ -224,7 +224,7 @@ def test_it_says_that_it_is_conditional_and_whether_the_star_is_a_solution() -> 
     assert "conditional on this star, which is one draw" in said and "on the training rows that the runs share" in said
     assert "no solution" not in said and "approximately (Student's t)" in said
     lost = {**fine, "no_cue": replace(fine["no_cue"], loss=99.0)}
-    assert "on NC it is above the mean of theirs by 97.9, more than 0.05" in str(replace(FOUND, star=lost))
+    assert "on no_cue it is above the mean of theirs by 97.9, more than 0.05" in str(replace(FOUND, star=lost))
 
 
 def test_a_line_that_is_not_finite_shows_nothing() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from mechconn.core import Picture, abbreviate_split, hash_settings, read_environment
+from mechconn.core import Picture, hash_settings, read_environment
 
 
 def test_picture_keeps_every_pixel():
@@ -41,7 +41,3 @@ def test_environment_names_versions_and_is_json():
 def test_records_refuse_unknown_fields():
     with pytest.raises(ValidationError, match="extra"):
         Picture.model_validate({"height": 1, "width": 1, "data": "", "colour": "red"})
-
-
-def test_short_names():
-    assert [abbreviate_split(name) for name in ("no_cue", "rand_image", "mine")] == ["NC", "RI", "mine"]
