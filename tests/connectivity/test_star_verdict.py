@@ -53,7 +53,7 @@ def test_nearer_needs_a_solution_and_a_lower_line() -> None:
     assert set(lifted.verdicts.values()) == {"not shown"}
     worse = replace(low, star={**low.star, "no_cue": replace(low.star["no_cue"], loss=9.0)})
     assert worse.verdicts == {"cue": "nearer", "no_cue": "no solution", "rand_cue": "nearer"}
-    assert worse.headline.startswith("In loss the star is no solution as the held-out runs are on no_cue, and nearer to")
+    assert worse.headline.startswith("In loss the star is no solution as the held-out runs are on no_cue, and nearer")
     lost = replace(low, star={**low.star, "cue": replace(low.star["cue"], loss=9.0)})
     assert set(lost.verdicts.values()) == {"no solution"} and "no solution" in lost.headline.split(",")[0]
     assert set(replace(lost, tolerance=99.0).verdicts.values()) == {"nearer"}

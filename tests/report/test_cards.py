@@ -86,7 +86,7 @@ def test_a_card_shows_some_answers_and_counts_the_others():
     y = torch.arange(120) % 6
     splits = {"as it is": (x, y)} | {f"shift {k}": (x.roll(k, 1), y) for k in range(1, 6)}
     (card,) = mc.measure_invariance(make_linear(torch.eye(6)), mc.Suite(splits, "as it is")).cards()
-    assert len(card.answers) == 4 and card.more == "and 1 more below: 1 relies on it"
+    assert len(card.answers) == 4 and card.more == "and 1 more below: relies on it (1)"
 
 
 def test_the_page_shows_answers_then_samples_then_figures_then_sentences_then_tables(audit: Audit, tmp_path: Path):

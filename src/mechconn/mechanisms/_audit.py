@@ -381,6 +381,8 @@ def _check_form(
         raise ValueError(f"an audit needs three points on the path or more, the ends among them, got {points}")
     if len(names) != 2:
         raise ValueError(f"names must be two, of A and of B, got {len(names)}")
+    if not all(names):
+        raise ValueError(f"names must not be empty, got {names!r}; pass what the two are called, or leave names out")
     if by_name and names[0] == names[1]:
         raise ValueError(f"names must differ where relearning, probes or groups are asked for, got {names[0]!r} twice")
     return check_grid(ts)

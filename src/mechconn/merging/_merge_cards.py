@@ -33,7 +33,9 @@ def list_merge_cards(found: Merged) -> Iterator[Card]:
 def _make_verdict_card(found: Merged) -> Card:
     several = found.after is not None
     answers = [_answer_verdict(found, judged, WHEN[which] * several) for which, judged in found.networks.items()]
-    return make_card(MAY, answers, advice=_advise(found), anchor=find_anchor(found))
+    left = len(found.names) - MOST_PARENTS
+    why = f"Of {len(found.names)} parents the first {MOST_PARENTS} have a card." if left > 0 else ""
+    return make_card(MAY, answers, why=why, advice=_advise(found), anchor=find_anchor(found))
 
 
 def find_anchor(found: Merged) -> str:

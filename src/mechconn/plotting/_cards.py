@@ -91,10 +91,10 @@ def make_card(
 
     Example:
         >>> make_card("Which?", [Answer("yes"), Answer("no"), Answer("no")], most=1).more
-        'and 2 more below: 2 no'
+        'and 2 more below: no (2)'
     """
     counts = Counter(answer.verdict for answer in answers[most:])
-    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    said = ", ".join(f"{verdict} ({count})" for verdict, count in counts.items())
     more = f"and {counts.total()} more below: {said}" if counts else ""
     return Card(question, tuple(answers[:most]), more, why, advice, anchor)
 
