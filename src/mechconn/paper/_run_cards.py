@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 MOST = 5
 """How many networks or paths a card shows."""
-MOST_SHOWN = 3
+MOST_SHOWN = 4
 """How many answers of a run stand on top of a page of several."""
 RELIANCE, PATHS, CLAIMS = "reliance", "paths", "claims"
 """Anchors of the sections that hold the evidence."""
@@ -136,5 +136,9 @@ def _list_claim_cards(record: RunRecord, claims: Sequence[Claim]) -> Iterator[Ca
 def make_overview_card(record: RunRecord) -> Card:
     """A run on top of a page of several: its first answers, and the way to its part."""
     header, cards = record.header(), record.cards()
-    first = cards[-1] if cards else Card("", ())
-    return Card(header.title, first.answers[:MOST_SHOWN], why=header.question, anchor=record.id)
+    claims = [card for card in cards if card.anchor == CLAIMS]
+    told = (claims or cards or [Card("", ())])[0]
+    answers = told.answers[:MOST_SHOWN]
+    if claims:  # said once, above the first
+        answers = (replace(answers[0], about=told.question), *answers[1:])
+    return Card(header.title, answers, why=header.question, anchor=record.id)
