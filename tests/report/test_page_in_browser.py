@@ -15,7 +15,6 @@ from run_records import fig4_record, fig13_record, quickstart_record, table1_rec
 MORE = ("photographs of another year", "box of another colour", "background at random", "no box and no caption")
 WIDTHS = {"phone": 390, "tablet": 768, "desktop": 1280}
 LOOK = """(page, window) => {
-  const shown = (e) => e.getClientRects().length > 0;
   const levels = [...page.querySelectorAll("h1, h2, h3, h4, h5")].map((h) => Number(h.tagName[1]));
   const ids = [...page.querySelectorAll("[id]")].map((e) => e.id);
   const cards = [...page.querySelector(".cards").children].map((c) => c.getBoundingClientRect().bottom);
