@@ -57,7 +57,7 @@ def page_of(found: mc.Result, folder: Path) -> str:
 @pytest.mark.parametrize("until", ["end", "settled"])
 def test_any_name_has_a_page_whose_tags_nest_and_whose_links_lead_somewhere(name: str, until: Any, tmp_path: Path):
     """No warning either: letters that the figures' font lacks are drawn by the reader's browser."""
-    page = Page(page_of(audit_named(name, name + "2", (name, "B"), until=until), tmp_path))
+    page = Page(page_of(audit_named(name, name + "2", (name or "A", "B"), until=until), tmp_path))
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     links = [href[1:] for tag, attrs in page.tags if tag == "a" and (href := attrs.get("href") or "").startswith("#")]
     assert not page.open and len(ids) == len(set(ids)) and set(links) <= set(ids)

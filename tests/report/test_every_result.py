@@ -308,14 +308,15 @@ def test_it_draws_a_figure_that_shows_itself_and_draws_into_a_panel(kind: str) -
 
 @each_kind
 def test_pandas_gets_the_rows(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = made(kind)  # before: scikit-learn looks for pandas too
     monkeypatch.setitem(sys.modules, "pandas", None)
-    assert one_line(made(kind).to_frame, ImportError) == (
+    assert one_line(found.to_frame, ImportError) == (
         "to_frame needs the package pandas, which is not installed; pip install 'mechconn[pandas]'"
     )
     pandas = ModuleType("pandas")
     vars(pandas)["DataFrame"] = lambda rows: ("a frame", rows)
     monkeypatch.setitem(sys.modules, "pandas", pandas)
-    assert made(kind).to_frame() == ("a frame", made(kind).rows())
+    assert found.to_frame() == ("a frame", found.rows())
 
 
 @each_kind
