@@ -23,9 +23,11 @@ def render_template(template: str, package: str = "plotting", **values: Any) -> 
         lstrip_blocks=True,
     )
     figures = count()
-    templates.filters["svg"] = lambda drawing: _draw_inline(drawing, f"figure-{next(figures)}")
-    templates.filters |= {"url": _make_data_url}
-    templates.filters["download"] = _make_download
+    templates.filters |= {
+        "svg": lambda drawing: _draw_inline(drawing, f"figure-{next(figures)}"),
+        "url": _make_data_url,
+        "download": _make_download,
+    }
     return templates.get_template(template).render(**values)
 
 

@@ -121,9 +121,8 @@ def _write_csv(result: Result) -> str:
     """The rows of a result, a line each."""
     rows = result.rows()
     written = io.StringIO()
-    writer = csv.DictWriter(
-        written, list(dict.fromkeys(key for row in rows for key in row))
-    )  # ends lines as RFC 4180 says
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    writer = csv.DictWriter(written, keys)  # ends lines as RFC 4180 says
     writer.writeheader()
     writer.writerows(rows)
     return written.getvalue()
