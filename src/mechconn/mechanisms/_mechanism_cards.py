@@ -9,13 +9,12 @@ from mechconn.connectivity import join_words
 from mechconn.core import RAND_IMAGE
 from mechconn.mechanisms._explain_similarity import are_opposite
 from mechconn.mechanisms._invariance_page import EFFECTS, Scale, choose_effect_scale
-from mechconn.plotting import Answer, AnswerStyle, Card, make_card
+from mechconn.plotting import VERDICT_STYLES, Answer, AnswerStyle, Card, make_card
 
 if TYPE_CHECKING:
     from mechconn.mechanisms._comparison import Comparison
     from mechconn.mechanisms._effects import Effect, Invariance
 
-STYLES: Mapping[str, AnswerStyle] = {"sensitive": "sensitive", "invariant": "invariant", "undetermined": "open"}
 LESS: Mapping[str, AnswerStyle] = {
     "less": "invariant",
     "more": "sensitive",
@@ -56,7 +55,7 @@ def describe_effect(found: Invariance, split: str, about: str) -> Answer:
     interval = f"{100 * effect.confidence:.4g} % interval {scale.write_interval(effect.adjusted_interval)}"
     return Answer(
         _name_verdict(found, effect),
-        "open" if effect.caveat else STYLES[effect.verdict],
+        "open" if effect.caveat else VERDICT_STYLES[effect.verdict],
         about,
         f"{scale.write(effect.effect)} {scale.unit}",
         interval,

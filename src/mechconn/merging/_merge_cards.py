@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mechconn.mechanisms import choose_effect_scale, list_reliance_cards
 from mechconn.merging._merge_sentences import FATES, describe_fate, name_units
 from mechconn.merging._merge_verdict import ParentDifference
-from mechconn.plotting import Answer, AnswerStyle, Card, make_card
+from mechconn.plotting import VERDICT_STYLES, Answer, Card, make_card
 
 if TYPE_CHECKING:
     from mechconn.merging._merged import Merged, MergeJudgement
 
-VERDICTS: Mapping[str, AnswerStyle] = {"yes": "holds", "no": "does-not-hold", "undetermined": "open"}
 WHEN = {"before": "as they are", "after": "aligned"}
 MAY = "May they be merged?"
 """The question."""
@@ -51,7 +50,7 @@ def _answer_verdict(found: Merged, judged: MergeJudgement, about: str) -> Answer
     number = f"{scale.write(pair.difference)} {scale.unit} against {pair.parent} on {pair.split}"
     limit = f"tolerance {scale.write(found.tolerance, '')}"
     interval = limit if pair.same_network else f"bounds {scale.write_interval(pair.judged_interval)}, {limit}"
-    return Answer(word, VERDICTS[judged.verdict], about, number, interval)
+    return Answer(word, VERDICT_STYLES[judged.verdict], about, number, interval)
 
 
 def _find_lowest(found: Merged, judged: MergeJudgement) -> ParentDifference:

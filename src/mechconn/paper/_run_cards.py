@@ -20,7 +20,7 @@ from mechconn.paper._run_tables import (
     tabulate_barriers,
 )
 from mechconn.paper._split_names import abbreviate_split
-from mechconn.plotting import Answer, AnswerStyle, Card, format_interval, make_card, write_sentence
+from mechconn.plotting import VERDICT_STYLES, Answer, Card, format_interval, make_card, write_sentence
 
 if TYPE_CHECKING:
     from mechconn.paper._cue_result import CueResult
@@ -32,8 +32,7 @@ MOST_SHOWN = 4
 """How many answers of a run stand on top of a page of several."""
 RELIANCE, PATHS, CLAIMS = "reliance", "paths", "claims"
 """Anchors of the sections that hold the evidence."""
-CONNECTED: Mapping[str, AnswerStyle] = {"connected": "holds", "not connected": "does-not-hold", "undetermined": "open"}
-HOLDS: Mapping[str, AnswerStyle] = {"holds": "holds", "does not hold": "does-not-hold", "undetermined": "open"}
+CLAIM_VERDICTS = ("holds", "does not hold", "undetermined")
 
 
 def list_run_cards(record: RunRecord, claims: Sequence[Claim]) -> Iterator[Card]:
@@ -103,12 +102,12 @@ def _answer_path(name: str, values: Mapping[str, BarrierMean]) -> Answer:
         verdict = "undetermined"
     word = "not settled" if verdict == "undetermined" else verdict
     if bad := [abbreviate_split(split) for split, value in decided.items() if value.mean is None]:
-        return Answer(word, CONNECTED[verdict], name, f"the loss is not finite on {join_words(bad)}")
+        return Answer(word, VERDICT_STYLES[verdict], name, f"the loss is not finite on {join_words(bad)}")
     split, highest = max(decided.items(), key=lambda item: item[1].mean or 0.0)
     interval = format_interval(highest.interval, form=".2f")
     return Answer(
         word,
-        CONNECTED[verdict],
+        VERDICT_STYLES[verdict],
         name,
         f"barrier {highest.mean:.2f} nats on {abbreviate_split(split)}",
         f"95 % interval {interval}" if interval else "",
@@ -123,9 +122,11 @@ def _list_claim_cards(record: RunRecord, claims: Sequence[Claim]) -> Iterator[Ca
     source = "the paper" if record.is_of_paper else "the source"
     answers = [
         Answer(
-            "not settled" if verdict == "undetermined" else verdict, style, number=f"{counts[verdict]} of {len(claims)}"
+            "not settled" if verdict == "undetermined" else verdict,
+            VERDICT_STYLES[verdict],
+            number=f"{counts[verdict]} of {len(claims)}",
         )
-        for verdict, style in HOLDS.items()
+        for verdict in CLAIM_VERDICTS
         if counts[verdict]
     ]
     broken = next((claim for claim in claims if claim.verdict == "does not hold"), None)

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from mechconn.plotting._cards import MOST_ANSWERS as MOST_ANSWERS
+from mechconn.plotting._cards import VERDICT_STYLES as VERDICT_STYLES
 from mechconn.plotting._cards import Answer as Answer
 from mechconn.plotting._cards import AnswerStyle as AnswerStyle
 from mechconn.plotting._cards import Card as Card

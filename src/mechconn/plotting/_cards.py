@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 from mechconn.plotting._sections import Header
 
 AnswerStyle: TypeAlias = Literal["sensitive", "invariant", "holds", "does-not-hold", "open", ""]
-STYLES: Mapping[str, AnswerStyle] = {
+VERDICT_STYLES: Mapping[str, AnswerStyle] = {
     "undetermined": "open",
     "not settled": "open",
     "yes": "holds",
@@ -103,7 +103,7 @@ def make_header_card(header: Header) -> list[Card]:
     """The question and the verdict of a header with its reason; none where it has no verdict."""
     if not header.verdict:
         return []
-    answer = Answer(header.verdict, STYLES.get(header.verdict, ""))
+    answer = Answer(header.verdict, VERDICT_STYLES.get(header.verdict, ""))
     return [Card(header.question or header.title, (answer,), why=write_sentence(header.why))]
 
 
