@@ -322,8 +322,15 @@ READING: dict[str, Operation] = {
     "fit_path, points": lambda model, data: mc.fit_path(model, model, moved(model), PATH_FITS["BezierFit"], data),
     "evaluate_path, samples kept": along(mc.Reestimate, keep_samples=True),
     "evaluate_blocks": lambda model, data: mc.evaluate_blocks(
-        model, *beside(model), suite=mc.Suite({"cue": data}), ts=3, norm=mc.Reestimate(data)
-    ),
+        model,
+        *beside(model),
+        suite=mc.Suite({"cue": data}),
+        ts=3,
+        norm=mc.Reestimate(data),
+        cumulative="backward",
+        control="random",
+        draws=1,
+    ),  # fmt: skip
     "evaluate_plane": lambda model, data: mc.evaluate_plane(
         model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
     ),

@@ -31,6 +31,7 @@ EXAMPLES = re.compile(r"```python\n(.*?)```\n(?:\n```\n(.*?)```\n)?", re.S)
 
 PAGES = (
     "arithmetic",
+    "blocks",
     "changing",
     "choosing",
     "extending",

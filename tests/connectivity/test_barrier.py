@@ -10,7 +10,12 @@ from torch import Tensor
 
 import mechconn as mc
 from mechconn.connectivity import compute_barrier
-from mechconn.connectivity._barrier import bound_barrier_of_errors, bound_barrier_of_means, compute_rises
+from mechconn.connectivity._barrier import (
+    bound_rises_of_errors,
+    bound_rises_of_means,
+    compute_rises,
+    largest_interval,
+)
 from mechconn.stats import bound_paired_difference, bound_paired_mean
 
 TS = mc.path_grid(11)
@@ -42,7 +47,10 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_interval_covers_the_barrier_of_the_means(shape: str) -> None:
     truth, draw = max(SHAPES[shape]), torch.Generator().manual_seed(0)
-    hits = [covered(bound_barrier_of_means(TS, losses(SHAPES[shape], draw), CONFIDENCE), truth) for _ in range(DRAWS)]
+    hits = [
+        covered(largest_interval(bound_rises_of_means(TS, losses(SHAPES[shape], draw), CONFIDENCE)), truth)
+        for _ in range(DRAWS)
+    ]
     assert sum(hits) >= LEAST
 
 
@@ -63,7 +71,7 @@ def test_the_interval_covers_the_barrier_of_the_error_rate(rise: float) -> None:
     rate = torch.tensor([0.2, *[0.2 + rise] * 9, 0.2], dtype=torch.float64)
     for _ in range(DRAWS // 20):  # Bonferroni over 18 differences is wide: every draw is covered
         level = torch.rand(ROWS, generator=draw, dtype=torch.float64)
-        hits += covered(bound_barrier_of_errors(TS, level >= rate[:, None], CONFIDENCE), rise)
+        hits += covered(largest_interval(bound_rises_of_errors(TS, level >= rate[:, None], CONFIDENCE)), rise)
     assert hits >= 0.9 * DRAWS // 20
 
 
@@ -71,16 +79,19 @@ def test_three_points_have_the_interval_of_one_paired_mean() -> None:
     draw = torch.Generator().manual_seed(2)
     values = torch.rand(3, 30, generator=draw, dtype=torch.float64) + torch.tensor([[0.0], [2.0], [0.0]])
     expected = bound_paired_mean((values[0] + values[2]) / 2, values[1], 0.95)
-    assert bound_barrier_of_means((0.0, 0.5, 1.0), values, 0.95) == pytest.approx(expected, rel=1e-12)
+    assert largest_interval(bound_rises_of_means((0.0, 0.5, 1.0), values, 0.95)) == pytest.approx(expected, rel=1e-12)
     correct = values > 0.5
     parts = [bound_paired_difference(~correct[end], ~correct[1], 0.975) for end in (0, 2)]
     expected = tuple(max(0.0, (a + b) / 2) for a, b in zip(*parts, strict=True))
-    assert bound_barrier_of_errors((0.0, 0.5, 1.0), correct, 0.95) == pytest.approx(expected, rel=1e-12)
+    assert largest_interval(bound_rises_of_errors((0.0, 0.5, 1.0), correct, 0.95)) == pytest.approx(expected, rel=1e-12)
 
 
 def test_two_points_have_no_barrier_and_one_sample_says_nothing() -> None:
-    assert bound_barrier_of_means((0.0, 1.0), torch.rand(2, 5, generator=torch.Generator()), 0.95) == (0.0, 0.0)
-    assert bound_barrier_of_means((0.0, 0.5, 1.0), torch.ones(3, 1), 0.95) == (0.0, math.inf)
+    assert largest_interval(bound_rises_of_means((0.0, 1.0), torch.rand(2, 5, generator=torch.Generator()), 0.95)) == (
+        0.0,
+        0.0,
+    )
+    assert largest_interval(bound_rises_of_means((0.0, 0.5, 1.0), torch.ones(3, 1), 0.95)) == (0.0, math.inf)
 
 
 def test_the_area_of_a_parabola() -> None:
@@ -134,8 +145,10 @@ def test_a_wider_confidence_has_a_wider_interval() -> None:
 def test_rows_that_rise_alike_are_no_certainty() -> None:
     """Three rows that all rise by 0.7 say little of those that were not drawn."""
     values = torch.tensor([[0.0] * 3, [0.7] * 3, [0.0] * 3], dtype=torch.float64)
-    low, high = bound_barrier_of_means((0.0, 0.5, 1.0), values, 0.95)
+    low, high = largest_interval(bound_rises_of_means((0.0, 0.5, 1.0), values, 0.95))
     # At 95 %, up to this share of all rows may differ from three that agree: the exact bound for none out of three.
     missed = 1 - 0.025 ** (1 / 3)
     assert (low, high) == (pytest.approx(max(0.0, 0.7 - missed)), pytest.approx(0.7 + missed))
-    assert bound_barrier_of_means((0.0, 0.5, 1.0), torch.full((3, 5), 0.3, dtype=torch.float64), 0.95) == (0.0, 0.0)
+    assert largest_interval(
+        bound_rises_of_means((0.0, 0.5, 1.0), torch.full((3, 5), 0.3, dtype=torch.float64), 0.95)
+    ) == (0.0, 0.0)

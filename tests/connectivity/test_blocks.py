@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import scipy.stats
 import torch
 from torch import Tensor, nn
 
@@ -141,8 +142,134 @@ def test_what_is_left_out_stays() -> None:
 def test_samples_make_intervals_and_progress_counts_every_point() -> None:
     told: list[mc.ProgressEvent] = []
     result = run(keep_samples=True, progress=told.append)
-    assert told == [mc.ProgressEvent("evaluating the blocks", done, 6) for done in range(1, 7)]
+    assert told == [mc.ProgressEvent("evaluating the blocks", done, 9) for done in range(1, 10)]
     assert all(barrier.interval is not None for barrier in result.barriers("cue").values())
+
+
+# ---------------------------------------------------------------- two references, and blocks that accumulate
+
+
+def product(**settings: Any) -> mc.BlockProfiles:
+    """f = w_2 w_1 from (1, 1) to (3, 5), and f^2 as its loss."""
+    model = build(lambda: nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)))
+    ends = [{f"{i}.weight": torch.tensor([[w]]).double() for i, w in enumerate(ws)} for ws in ((1.0, 1.0), (3.0, 5.0))]
+    suite = mc.Suite({"cue": (torch.ones(2, 1).double(), torch.zeros(2))})
+    settings = {"ts": 3, **settings}
+    return mc.evaluate_blocks(model, ends[0], ends[1], suite, loss=lambda f, _: f[:, 0] ** 2, **settings)
+
+
+@pytest.mark.parametrize(
+    ("rest", "models", "ends"),
+    [("a", (4.0 - 113.0, 9.0 - 113.0), (0.0, 0.0)), ("b", (100.0 - 113.0, 81.0 - 113.0), (0.0, 0.0))],
+)
+def test_two_layers_by_hand(rest: Any, models: tuple[float, float], ends: tuple[float, float]) -> None:
+    """L(A) = 1 and L(B) = 225; (1 + 2 t)^2 and (1 + 4 t)^2 with the rest at A, 25 and 9 times them at B."""
+    found = product(rest=rest)
+    against = found.barriers("cue", against="models")
+    assert tuple(barrier.height for barrier in against.values()) == models
+    assert {barrier.t for barrier in against.values()} == {0.5}
+    assert tuple(barrier.height for barrier in found.barriers("cue").values()) == ends
+    assert found.whole is not None and found.whole.loss["cue"] == (1.0, 36.0, 225.0)
+    assert "less the mean loss of A and B" in str(found) and "-109" in str(product())
+
+
+def test_the_two_references_differ_where_the_blocks_own_end_is_bad() -> None:
+    """A network and its copy with units in reverse order, labels its own: a layer alone spoils it, and has no chord."""
+    a = build(mlp, 1)
+    weights = mc.parameters_of(a)
+    b = {name: tensor.flip(1 if name == "2.weight" else 0) for name, tensor in weights.items() if name != "2.bias"}
+    x, _ = rows(60)
+    suite = mc.Suite({"cue": (x, a(x).detach().argmax(1))})
+    found = mc.evaluate_blocks(a, weights, {**weights, **b}, suite, ts=3)
+    ends, models = found.barriers("cue"), found.barriers("cue", against="models")
+    for block, profile in found.items():
+        at_a, middle, end = profile.loss["cue"]
+        assert end > at_a
+        assert models[block].height == pytest.approx(middle - at_a, rel=1e-9) and models[block].height > 0.0
+        assert ends[block].height < models[block].height
+
+
+def test_blocks_join_in_order() -> None:
+    forward, backward, given = (product(cumulative=order) for order in ("forward", "backward", ["1", "0"]))
+    assert (list(forward), list(backward), list(given)) == (["0", "1"], ["1", "0"], ["1", "0"])
+    assert forward.parameters == {"0": ("0.weight",), "1": ("0.weight", "1.weight")}
+    assert (forward["0"].loss["cue"], backward["1"].loss["cue"]) == ((1.0, 4.0, 9.0), (1.0, 9.0, 25.0))
+    for found in (forward, backward, given):
+        *_, last = found.values()
+        assert found.whole is not None and last.loss == found.whole.loss
+    assert (forward.cumulative, given.cumulative) == ("forward", "given") and "one block after another" in str(forward)
+
+
+@pytest.mark.parametrize("order", [["0"], ["0", "0"], ["0", "1", "2"], []], ids=str)
+def test_an_order_that_leaves_blocks_out(order: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^cumulative must name every block once, 0, 1, in the order in which they"):
+        product(cumulative=order)
+
+
+def test_without_a_point_in_the_middle_there_is_no_barrier_against_the_models() -> None:
+    found = product(ts=(0.0, 0.4, 1.0))
+    assert "mean loss of A and B" not in str(found)
+    with pytest.raises(ValueError, match=r"^block '0': against='models' needs the loss at t = 0.5, .* with ts=3, or "):
+        found.barriers("cue", against="models")
+    assert product(ts=3).barriers("cue", against="models")
+
+
+def test_no_block_has_the_name_of_the_whole() -> None:
+    with pytest.raises(ValueError, match=r"^a block is called 'the whole network', which stands for the line"):
+        product(blocks={"the whole network": ".*"})
+
+
+@pytest.mark.parametrize("on", ["loss", "accuracy"])
+def test_intervals_against_the_models_are_of_the_same_rows(on: str, tmp_path: Path) -> None:
+    result = run(keep_samples=True, control="random", draws=2)
+    assert result.whole is not None
+    for block, barrier in result.barriers("cue", on, against="models").items():
+        moved, models = (own.per_sample[on]["cue"].double() for own in (result[block], result.whole))
+        sign = -1.0 if on == "accuracy" else 1.0
+        own = sign * (moved[1] - (models[0] + models[-1]) / 2)
+        assert barrier.height == pytest.approx(float(own.mean()), abs=1e-12) and barrier.interval is not None
+        if on == "loss":
+            reach = scipy.stats.t.ppf(0.975, len(own) - 1) * float(own.std()) / len(own) ** 0.5
+            assert barrier.interval == pytest.approx((barrier.height - reach, barrier.height + reach), abs=1e-9)
+        else:
+            assert barrier.interval[0] <= barrier.height <= barrier.interval[1]
+    result.save(tmp_path / "blocks.json")
+    again = mc.load_result(tmp_path / "blocks.json")
+    assert isinstance(again, mc.BlockProfiles)
+    for name in ("cue", "hue"):
+        assert again.barriers(name, on, against="models") == result.barriers(name, on, against="models")
+        assert again.control_barriers(name, on) == result.control_barriers(name, on)
+    assert str(again) == str(result)
+
+
+@pytest.mark.parametrize("rest", ["a", "b"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_random_directions_have_the_length_of_the_blocks_way(rest: Any, dtype: torch.dtype) -> None:
+    """Outputs are the weights, so that three times the loss is the squared distance to where the rest stays."""
+    ends = [{"weight": torch.tensor([way], dtype=dtype)} for way in ((1.0, 2.0, 3.0), (2.0, 0.0, 5.0))]
+    still = ends[0 if rest == "a" else 1]["weight"][0]
+    model = build(lambda: nn.Linear(3, 1, bias=False)).to(dtype)
+    suite = mc.Suite({"cue": (torch.eye(3, dtype=dtype), still)})
+
+    def find_curves(draws: int) -> mc.BlockProfiles:
+        given: dict[str, Any] = {"control": "random", "draws": draws, "keep_samples": True}
+        return mc.evaluate_blocks(model, ends[0], ends[1], suite, 1, rest, 3, loss=squared, **given)
+
+    found = find_curves(4)
+    for control in found.controls["weight"]:
+        curve = control.loss["cue"] if rest == "a" else control.loss["cue"][::-1]
+        assert curve == pytest.approx((0.0, 9.0 / 12, 9.0 / 3), rel=1e-6 if dtype == torch.float64 else 0.05)
+    ways = [control.per_sample["loss"]["cue"] for control in found.controls["weight"]]
+    assert all(not torch.equal(ways[0], way) for way in ways[1:])
+    fewer = find_curves(2).controls["weight"]
+    assert all(torch.equal(own.per_sample["loss"]["cue"], way) for own, way in zip(fewer, ways, strict=False))
+    assert "random direction" in str(found) and len(found.rows()) == 5 * 3
+
+
+def test_a_block_that_does_not_move_has_random_directions_of_length_zero() -> None:
+    same = mc.parameters_of(build(mlp, 1))
+    found = mc.evaluate_blocks(build(mlp), same, same, SUITE, ts=3, control="random", draws=2)
+    assert {barrier.height for own in found.control_barriers("cue").values() for barrier in own} == {0.0}
 
 
 def test_a_block_without_a_barrier_is_named() -> None:

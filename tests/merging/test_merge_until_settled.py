@@ -87,12 +87,12 @@ def test_a_merged_network_that_is_a_parent_takes_no_rows_against_that_one() -> N
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "wrong"), [(0.0301, "not worse"), (0.0299, "worse")])
 def test_a_loss_near_the_tolerance_is_called_wrong_in_few_draws(loss: float, wrong: str) -> None:
-    """Of 40 draws 5 % are 2; with that chance 7 or more come in one of three hundred."""
+    """Of 20 draws 5 % are 1; with that chance 5 or more come in one of four hundred."""
     found = []
-    for seed in range(40):
+    for seed in range(20):
         data = draw(seed, 0.9, 0.9 - loss, 0.0, rows=1000)
         found.append(judge("settled", cue=data).before.differences[0].verdict)
-    assert found.count(wrong) <= 6
+    assert found.count(wrong) <= 4
 
 
 def test_what_cannot_be_settled_is_refused() -> None:

@@ -93,9 +93,9 @@ def plant_of(count: int, *right: int) -> tuple[Tensor, Tensor]:
 def test_verdicts_are_wrong_no_more_often_than_stated() -> None:
     """Two effects, one that goes the whole way and one that goes just less than least; then one just more than kept.
 
-    "travels" is wrong in the first, "does not travel" in the second, with 5 % at most; 2 sigma of 16 runs are 11 %.
+    "travels" is wrong in the first, "does not travel" in the second, with 5 % at most; 2 sigma of 8 runs are 15 %.
     """
-    draw, runs = torch.Generator().manual_seed(0), 16
+    draw, runs = torch.Generator().manual_seed(0), 8
 
     def sample(before: float, moved: float, tuned: float) -> tuple[Tensor, Tensor]:
         right = torch.rand(150, 3, generator=draw) < torch.tensor([before, moved, tuned])
@@ -109,7 +109,7 @@ def test_verdicts_are_wrong_no_more_often_than_stated() -> None:
         level["no_cue"] = sample(0.9, 0.851, 0.9)
         above = judge_splits(**level, rand_cue=sample(0.3, 0.601, 0.9), rand_image=sample(0.3, 0.601, 0.9))
         wrong["does not travel"] += above.verdict == "does not travel"
-    assert max(wrong.values()) <= (0.05 + 0.11) * runs
+    assert max(wrong.values()) <= (0.05 + 0.15) * runs
 
 
 def test_statistics_alone_go_no_way() -> None:

@@ -92,8 +92,8 @@ def test_of_a_folder_it_takes_all_images_and_half_of_the_training_samples(tmp_pa
 
 @pytest.mark.slow
 def test_the_shape_of_the_paper_on_digits(tmp_path: Path) -> None:
-    """Of one seed; benchmarks/mechanisms_over_seeds.py has more."""
-    (result,) = run(tmp_path, "digits", 0, {}).cue_results
+    """Of one seed, without paths and relearning; benchmarks/mechanisms_over_seeds.py has more."""
+    (result,) = run(tmp_path, "digits", 0, {"relearn": None, "points": 2, "draws": 1, "clean_model": False}).cue_results
     points = {n: {split: 100 * share for split, share in m.accuracy.items()} for n, m in result.models.items()}
     assert points["theta_C"]["rand_image"] >= 60
     naive, cbft = points["FT-M"], points["CBFT"]

@@ -121,7 +121,9 @@ def shown_by_theory() -> mc.Result:
 MAKERS: dict[str, Callable[[], mc.Result]] = {
     "profile": lambda: mc.evaluate_path(A, LINE, SUITE, 5, norm=NORM, metrics=METRICS, keep_samples=True),
     "settled_path": lambda: mc.settle_path(A, LINE, SUITE, 5, norm=NORM, tolerance=0.2),
-    "block_profiles": lambda: mc.evaluate_blocks(A, A, B, SUITE, 1, ts=3, norm=NORM, keep_samples=True),
+    "block_profiles": lambda: mc.evaluate_blocks(
+        A, A, B, SUITE, 1, ts=3, norm=NORM, keep_samples=True, control="random", draws=2
+    ),
     "plane": lambda: mc.evaluate_plane(A, A, B, C, SUITE, 3, norm=NORM, metrics=METRICS),
     "aligned_profiles": lambda: mc.evaluate_alignment(A, B, mc.ActivationMatching(DATA), SUITE, 3, norm=NORM),
     "many_alignments": lambda: mc.align_many(

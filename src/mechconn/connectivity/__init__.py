@@ -7,11 +7,10 @@ from mechconn.connectivity._barrier import Connection as Connection
 from mechconn.connectivity._barrier import ConnectionVerdict as ConnectionVerdict
 from mechconn.connectivity._barrier import compute_barrier as compute_barrier
 from mechconn.connectivity._barrier import judge_connection as judge_connection
-from mechconn.connectivity._blocks import BlockChoice as BlockChoice
-from mechconn.connectivity._blocks import BlockProfiles as BlockProfiles
+from mechconn.connectivity._block_profiles import AGAINST as AGAINST
+from mechconn.connectivity._block_profiles import BlockProfiles as BlockProfiles
+from mechconn.connectivity._blocks import BlockWalk as BlockWalk
 from mechconn.connectivity._blocks import evaluate_blocks as evaluate_blocks
-from mechconn.connectivity._blocks import group_parameters as group_parameters
-from mechconn.connectivity._blocks import walk_blocks as walk_blocks
 from mechconn.connectivity._evaluate_path import check_grid as check_grid
 from mechconn.connectivity._evaluate_path import evaluate_line as evaluate_line
 from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
@@ -19,6 +18,8 @@ from mechconn.connectivity._evaluator import Evaluator as Evaluator
 from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
 from mechconn.connectivity._fit_star import fit_star as fit_star
 from mechconn.connectivity._fitted_star import FittedStar as FittedStar
+from mechconn.connectivity._group_parameters import BlockChoice as BlockChoice
+from mechconn.connectivity._group_parameters import group_parameters as group_parameters
 from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._measure_star import LEAST_POINTS as LEAST_POINTS
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN

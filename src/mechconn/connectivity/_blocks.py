@@ -2,123 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path as FilePath
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mechconn.connectivity._barrier import Barrier
+from mechconn.connectivity._block_profiles import WHOLE, BlockProfiles
 from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
 from mechconn.connectivity._evaluator import Evaluator
-from mechconn.connectivity._profile import Profile, make_table, write_table
-from mechconn.connectivity._profile_page import make_barrier_cell, mark_barrier
-from mechconn.core import Compute, PerSampleLoss, Progress, check_choice, check_count
+from mechconn.connectivity._group_parameters import BlockChoice, BlockOrder, accumulate_blocks, group_parameters
+from mechconn.connectivity._profile import Profile
+from mechconn.core import Compute, Params, PerSampleLoss, Progress, check_choice, check_count, make_generator
 from mechconn.datasets import Suite
-from mechconn.losses import NATS, cross_entropy
+from mechconn.losses import cross_entropy
 from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, find_joined, resolve_norm
 from mechconn.paths import LinearPath, refuse_ends
-from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, print_table
-
-if TYPE_CHECKING:
-    from mechconn.plotting import Axes, Figure
-
-BlockChoice: TypeAlias = int | str | Mapping[str, str]
-"""A depth in the module tree, a regular expression, or names of blocks with one each."""
-
-
-@dataclass(frozen=True, repr=False)
-class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
-    """One profile for each block; `result["head"]` is that of the block "head". `print(result)` lists the barriers.
-
-    Attributes:
-        profiles: block -> the profile as this block alone goes from A (t = 0) to B (t = 1).
-        parameters: block -> the names of its parameters.
-        rest: where all other parameters stay: "a" or "b".
-        left_out: parameters of no block; they stay where the rest stays.
-    """
-
-    profiles: Mapping[str, Profile]
-    parameters: Mapping[str, tuple[str, ...]]
-    rest: Literal["a", "b"]
-    left_out: tuple[str, ...]
-
-    def __getitem__(self, block: str) -> Profile:
-        return self.profiles[block]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.profiles)
-
-    def __len__(self) -> int:
-        return len(self.profiles)
-
-    def barriers(self, split: str, on: str = "loss", confidence: float = 0.95) -> dict[str, Barrier]:
-        """Block -> its barrier on one split; see `Profile.barrier`.
-
-        Raises:
-            ValueError: as `Profile.barrier`; the block is named.
-        """
-        found = {}
-        for block, profile in self.profiles.items():
-            try:
-                found[block] = profile.barrier(split, on, confidence)
-            except ValueError as error:
-                raise ValueError(f"block {block!r}: {error}") from None
-        return found
-
-    def plot(self, on: str = "loss", *, ax: Axes | None = None) -> Figure:
-        """A matplotlib Figure: the barrier of every block on every split, with its interval where there is one.
-
-        A block whose curve is not finite has no mark there.
-
-        Raises:
-            ValueError: `on` is neither "loss" nor "accuracy" nor a metric.
-        """
-        profiles = list(self.profiles.values())
-        check_choice("on", on, ("loss", "accuracy", *profiles[0].metrics))
-        return draw_marks(
-            list(self.profiles),
-            {split: [mark_barrier(profile, split, on) for profile in profiles] for split in profiles[0].loss},
-            f"barrier in {'error rate' if on == 'accuracy' else on}",
-            f"block that moves, the rest at {self.rest.upper()}",
-            ax,
-        )
-
-    def __str__(self) -> str:
-        lines = [f"barrier in loss as one block moves, the rest at {self.rest.upper()}", *print_table(self._tabulate())]
-        return "\n".join(lines)
-
-    def rows(self) -> list[dict[str, Any]]:
-        """One record per block, t and split, as `Profile.rows` gives them, with the block in front."""
-        return [row for block, profile in self.profiles.items() for row in make_table(profile, block=block)]
-
-    def header(self) -> Header:
-        """What was asked."""
-        return Header("Barriers block by block", "Which parameters make the barrier?")
-
-    def sections(self) -> list[Section]:
-        """The barrier of every block on every split."""
-        moving = f"one block moves, the rest stays at {self.rest.upper()}"
-        figure = Drawing(self.plot, f"Barriers in loss by block: {moving}. The table below holds the numbers.")
-        return [
-            Section("Block by block", figures=(figure,), tables=(self._tabulate(),), note=f"Barriers while {moving}.")
-        ]
-
-    def _tabulate(self) -> Table:
-        profiles, splits = list(self.profiles.values()), list(next(iter(self.profiles.values())).loss)
-        form = ".3f" if profiles[0].unit == NATS else ".4g"
-        rows = [
-            (block, *(make_barrier_cell(profile, split, form) for split in splits))
-            for block, profile in self.profiles.items()
-        ]
-        return Table(("block that moves", *splits), tuple(rows))
-
-    def to_csv(self, file: str | FilePath) -> None:
-        """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""
-        write_table(file, self.rows())
 
 
 def evaluate_blocks(
@@ -130,6 +31,9 @@ def evaluate_blocks(
     rest: Literal["a", "b"] = "a",
     ts: int | Sequence[float] = 11,
     *,
+    cumulative: BlockOrder | None = None,
+    control: Literal["random"] | None = None,
+    draws: int = 5,
     norm: NormPolicy | None = None,
     leave_out: str | None = None,
     ignore: Sequence[str] = (),
@@ -148,7 +52,19 @@ def evaluate_blocks(
         gamma_k(t)[p] = (1 - t) theta_a[p] + t theta_b[p]  for p in P_k,        theta_a[p]  for every other p.
 
     The curves that rise show which layers make the barrier; the barriers of the blocks need not add up to that of the
-    whole path. Every parameter belongs to one block, or is left out by name.
+    whole path, which is evaluated beside them. Every parameter belongs to one block, or is left out by name. Two
+    barriers are in use, that against the ends of the block's own path and that against the two models:
+    `BlockProfiles.barriers`.
+
+    With `cumulative`, blocks join one after another: the k-th profile moves P_1 and ... and P_k together, and the last
+    one is the whole path.
+
+    A random direction of a block has the length of the block's own way: with g normal, independent in all entries,
+
+        u = g ||theta_b[P_k] - theta_a[P_k]|| / ||g||,        theta_a[P_k] + t u,
+
+    at the same t, and with the rest at B theta_b[P_k] + (1 - t) u. It says how much of a rise is due to the distance
+    alone.
 
     Args:
         model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers where parameters alone
@@ -160,7 +76,13 @@ def evaluate_blocks(
             the model); a regular expression, matched from the start of a parameter's name: its first group (or,
             without a group, the matched text) names the block; or a mapping of blocks' names to regular expressions.
         rest: where the other parameters stay, "a" or "b".
-        ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1.
+        ts: number of evenly spaced points, or the points themselves: increasing, from 0 to 1. The barrier against the
+            models needs 0.5 among them.
+        cumulative: None: each block moves by itself. "forward": blocks join in the model's order, "backward": in the
+            reverse, or the names of all blocks in the order in which they join.
+        control: "random" also evaluates random directions, of what moves in each profile; it multiplies the work by
+            1 + draws.
+        draws: random directions for each block.
         norm: as in `evaluate_path`: statistics are re-estimated at every point of every block. `InterpolateNorm` is
             refused: a network with one block moved lies between A and B in no sense of its statistics.
         leave_out: a regular expression for parameters of no block, matched from the start of their names.
@@ -168,14 +90,14 @@ def evaluate_blocks(
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
-        seed: of layers and loaders that draw from global generators.
+        seed: of random directions, and of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
         progress: short for `Compute(progress=...)`; counts points.
 
     Raises:
         ValueError: parameters in no block or in two, a pattern without a parameter or that is no regular expression
-            (all are listed), or as in `evaluate_path`.
+            (all are listed), an order that does not name every block once, or as in `evaluate_path`.
 
     Example:
         The output w_2 w_1 from (1, 1) to (3, 5), squared: with w_2 at 1, w_1 goes along (1 + 2 t)^2.
@@ -186,10 +108,15 @@ def evaluate_blocks(
         >>> result = evaluate_blocks(model, *ends, Suite({"cue": one}), ts=3, loss=lambda f, y: f[:, 0] ** 2)
         >>> result["0"].loss["cue"]
         (1.0, 4.0, 9.0)
+        >>> result.barriers("cue")["0"].height, result.barriers("cue", against="models")["0"].height
+        (0.0, -109.0)
 
     Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
     """
     check_choice("rest", rest, ("a", "b"))
+    if control is not None:
+        check_choice("control", control, ("random",))
+    check_count("draws", draws)
     first, last = as_points(("a", "b"), (a, b), ignore, model)
     evaluator = Evaluator(
         find_joined(model, (first,)),
@@ -204,40 +131,89 @@ def evaluate_blocks(
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
     for name, point in (("a", first), ("b", last)):
         evaluator.network.check(name, point.params)
-    return walk_blocks(evaluator, (first, last), blocks, rest, grid, norm, leave_out, keep_samples)
+    walk = BlockWalk(evaluator, (first, last), rest, grid, norm, keep_samples)
+    return walk.evaluate(blocks, leave_out, cumulative, draws if control is not None else 0, seed)
 
 
-def walk_blocks(
-    evaluator: Evaluator,
-    ends: tuple[Point, Point],
-    blocks: BlockChoice,
-    rest: Literal["a", "b"],
-    grid: tuple[float, ...],
-    norm: NormPolicy,
-    leave_out: str | None,
-    keep: bool,
-) -> BlockProfiles:
-    """The profile along each block between two points of the evaluator's network, over a checked grid."""
-    groups, left_out = group_parameters(list(evaluator.network.make_weightless_parameters()), blocks, leave_out)
-    profiles: dict[str, Profile] = {}
+class BlockWalk:
+    """Profiles of blocks between two points of an evaluator's network, over a checked grid."""
 
-    def report(done: int) -> None:
-        evaluator.compute.report("evaluating the blocks", len(profiles) * len(grid) + done, len(grid) * len(groups))
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        ends: tuple[Point, Point],
+        rest: Literal["a", "b"],
+        grid: tuple[float, ...],
+        norm: NormPolicy,
+        keep: bool,
+    ) -> None:
+        self._evaluator, self._ends = evaluator, ends
+        self._rest: Literal["a", "b"] = rest
+        self._grid, self._norm, self._keep = grid, norm, keep
 
-    for block, names in groups.items():
-        profile = evaluate_line(evaluator, _BlockPath(ends, names, rest), grid, norm, keep, report)
-        profiles[block] = replace(profile, settings={**profile.settings, "block": block, "rest": rest})
-    return BlockProfiles(profiles, groups, rest, left_out)
+    def evaluate(
+        self,
+        blocks: BlockChoice,
+        leave_out: str | None = None,
+        cumulative: BlockOrder | None = None,
+        draws: int = 0,
+        seed: int = 0,
+        whole: Profile | None = None,
+    ) -> BlockProfiles:
+        """The profile along each block, along its random directions, and along the line where it is not known yet."""
+        groups, left_out = group_parameters(
+            list(self._evaluator.network.make_weightless_parameters()), blocks, leave_out
+        )
+        if WHOLE in groups:
+            raise ValueError(f"a block is called {WHOLE!r}, which stands for the line from A to B; name it otherwise")
+        if cumulative is not None:
+            groups = accumulate_blocks(groups, cumulative)
+        order = "" if cumulative is None else cumulative if isinstance(cumulative, str) else "given"
+        paths: list[tuple[dict[str, Any], LinearPath]] = []
+        for block, names in groups.items():
+            about: dict[str, Any] = {"block": block, "rest": self._rest} | ({"cumulative": order} if order else {})
+            paths.append((about, _BlockPath(self._ends, names, self._rest)))
+            for number in range(draws):
+                way = _draw_direction(self._ends, names, (seed, block, number))
+                paths.append(({**about, "random": number + 1}, _RandomPath(self._ends, way, self._rest)))
+        if whole is None:  # last: what cannot be evaluated block by block is refused before the work
+            paths.append(({}, LinearPath(*self._ends)))
+        found = self._walk(paths)
+        whole = found.pop() if whole is None else whole
+        by_block = {block: tuple(found[i * (1 + draws) : (i + 1) * (1 + draws)]) for i, block in enumerate(groups)}
+        return BlockProfiles(
+            {block: own for block, (own, *_) in by_block.items()},
+            groups,
+            self._rest,
+            left_out,
+            whole,
+            order,
+            {block: tuple(others) for block, (_, *others) in by_block.items()} if draws else {},
+        )
+
+    def _walk(self, paths: Sequence[tuple[Mapping[str, Any], LinearPath]]) -> list[Profile]:
+        """The profile of each path, with what it is in its settings."""
+        points, found = len(self._grid), list[Profile]()
+        report = partial(self._evaluator.compute.report, "evaluating the blocks", total=points * len(paths))
+        for about, path in paths:
+            profile = evaluate_line(
+                self._evaluator, path, self._grid, self._norm, self._keep, _add(report, points * len(found))
+            )
+            found.append(replace(profile, settings={**profile.settings, **about}))
+        return found
 
 
-class _BlockPath(LinearPath):
-    """The line along which one block goes from A to B, the rest staying at one of them."""
+def _add(report: Callable[..., None], before: int) -> Callable[..., None]:
+    return lambda done: report(done=before + done)
 
-    def __init__(self, ends: tuple[Point, Point], names: Sequence[str], rest: Literal["a", "b"]) -> None:
+
+class _StillPath(LinearPath):
+    """A line along which some parameters move, the rest staying at A or at B."""
+
+    def __init__(self, ends: tuple[Point, Point], rest: Literal["a", "b"], first: Params, last: Params) -> None:
         self._still, self._at = (ends[0], 0.0) if rest == "a" else (ends[1], 1.0)
-        first, last = ({**self._still.params, **{name: end.params[name] for name in names}} for end in ends)
-        super().__init__(first, last)
-        self._models, self._whole = ends, set(names) == set(first)
+        super().__init__({**self._still.params, **first}, {**self._still.params, **last})
+        self._models = ends
 
     @property
     def ends(self) -> tuple[Point, Point]:
@@ -250,60 +226,45 @@ class _BlockPath(LinearPath):
         return self._models
 
     def end_at(self, t: float) -> Point | None:
+        """The network at which nothing has moved."""
+        return self._still if t == self._at else None
+
+
+class _BlockPath(_StillPath):
+    """The line along which one block goes from A to B."""
+
+    def __init__(self, ends: tuple[Point, Point], names: Sequence[str], rest: Literal["a", "b"]) -> None:
+        super().__init__(ends, rest, *({name: end.params[name] for name in names} for end in ends))
+        self._whole = set(names) == set(self._still.params)
+
+    def end_at(self, t: float) -> Point | None:
         """The network at which no block has moved; the other where the block is the whole."""
-        if t == self._at:
-            return self._still
-        return self._models[int(1.0 - self._at)] if self._whole and t == 1.0 - self._at else None
+        return self._models[int(t)] if self._whole and t == 1.0 - self._at else super().end_at(t)
 
 
-def group_parameters(
-    names: Sequence[str], blocks: BlockChoice, leave_out: str | None
-) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """(block -> its parameters, parameters left out), both in the order of `names`."""
-    pattern = None if leave_out is None else _compile_pattern("leave_out", leave_out)
-    left_out = tuple(name for name in names if pattern is not None and pattern.match(name))
-    if pattern is not None and not left_out:
-        raise ValueError(_explain_no_match("leave_out", repr(leave_out)))
-    rest = [name for name in names if name not in left_out]
-    owners = {name: _find_owners(name, blocks) for name in rest}
-    without = [name for name, found in owners.items() if not found]
-    twice = [f"{name} ({' and '.join(found)})" for name, found in owners.items() if len(found) > 1]
-    if without:
-        raise ValueError(
-            f"these parameters belong to no block: {', '.join(without)}; add a pattern for them, or name them with "
-            "leave_out='...'"
-        )
-    if twice:
-        raise ValueError(
-            f"these parameters belong to two blocks: {', '.join(twice)}; every parameter moves with one block only"
-        )
-    result: dict[str, tuple[str, ...]] = {block: () for block in blocks} if isinstance(blocks, Mapping) else {}
-    for name, (block,) in owners.items():
-        result[block] = (*result.get(block, ()), name)
-    empty = [block for block, found in result.items() if not found]
-    if empty or not result:
-        raise ValueError(_explain_no_match("blocks", ", ".join(map(repr, empty)) or "none"))
-    return result, left_out
+class _RandomPath(_StillPath):
+    """The line along which a block goes a given way from where the rest stays."""
+
+    def __init__(self, ends: tuple[Point, Point], way: Params, rest: Literal["a", "b"]) -> None:
+        still = (ends[0] if rest == "a" else ends[1]).params
+        here = {name: still[name] for name in way}
+        there = {name: (here[name].to(step.dtype) + step).to(here[name].dtype) for name, step in way.items()}
+        super().__init__(ends, rest, *((here, there) if rest == "a" else (there, here)))
 
 
-def _find_owners(name: str, blocks: BlockChoice) -> list[str]:
-    """The blocks that a parameter belongs to."""
-    if isinstance(blocks, Mapping):
-        return [block for block, pattern in blocks.items() if _compile_pattern(f"block {block!r}", pattern).match(name)]
-    if isinstance(blocks, str):
-        found = _compile_pattern("blocks", blocks).match(name)
-        text = found and (found[1] if found.re.groups else found[0])
-        return [text] if text else []
-    parts = name.split(".")
-    return [".".join(parts[:-1][: check_count("blocks", blocks)]) or name]
+def _draw_direction(ends: tuple[Point, Point], names: Sequence[str], stream: tuple[int, str, int]) -> dict[str, Tensor]:
+    """Normal entries, scaled to the length of the block's way from A to B; of the parameters' device."""
+    seed, block, number = stream
+    generator = make_generator(seed, "random direction", block, number)
+    drawn, length, own = {}, 0.0, 0.0
+    with torch.no_grad():
+        for name in names:
+            a, b = (_widen(end.params[name]) for end in ends)
+            drawn[name] = torch.randn(a.shape, dtype=a.dtype, generator=generator).to(a.device)
+            length += float((b - a).abs().square().sum())
+            own += float(drawn[name].abs().square().sum())
+    return {name: step * (length / own) ** 0.5 if own else step for name, step in drawn.items()}
 
 
-def _compile_pattern(what: str, pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{what}: {pattern!r} is no regular expression ({error})") from None
-
-
-def _explain_no_match(what: str, patterns: str) -> str:
-    return f"{what}: no parameter matches {patterns}; patterns are matched from the start of a parameter's name"
+def _widen(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.complex128 if tensor.is_complex() else torch.float64)

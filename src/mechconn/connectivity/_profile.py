@@ -16,12 +16,11 @@ from mechconn.connectivity._barrier import (
     Barrier,
     Connection,
     ConnectionVerdict,
-    bound_barrier_of_bounded,
-    bound_barrier_of_errors,
-    bound_barrier_of_means,
     compute_barrier,
     judge_connection,
+    largest_interval,
 )
+from mechconn.connectivity._bound_rises import bound_rises
 from mechconn.connectivity._path_verdict import MARGIN, TOLERANCE, PathVerdict, combine_verdicts, judge_not_finite
 from mechconn.connectivity._profile_page import describe_verdict, draw_profile, make_path_section
 from mechconn.connectivity._saved_ends import EndMeans, ShiftedEnd
@@ -158,7 +157,7 @@ class Profile(Result, kind="profile"):
 
     def _compute_barrier(self, split: str, on: str, confidence: float) -> Barrier:
         """The barrier by the samples' values, or as the file holds it."""
-        values = self._values(split, on)
+        values = self.find_values(split, on)
         known, bare = self.barriers.get(on, {}).get(split), compute_barrier(self.ts, values, None)
         if known is None or (known.height, known.t) != (bare.height, bare.t):  # that of other values, in a changed copy
             return replace(bare, interval=self._interval(split, on, confidence))
@@ -174,7 +173,7 @@ class Profile(Result, kind="profile"):
 
         Reported only; not part of the verdict.
         """
-        values = self._values(split, "loss")
+        values = self.find_values(split, "loss")
         return (values[0] + values[-1]) / 2 - min(values)
 
     def connection(self, split: str, tolerance: float = 0.0, on: str = "loss", confidence: float = 0.95) -> Connection:
@@ -351,7 +350,12 @@ class Profile(Result, kind="profile"):
         """Measure -> split -> means; what was measured on no split is left out."""
         return ({"accuracy": self.accuracy} if self.accuracy else {}) | {"loss": self.loss, **self.metrics}
 
-    def _values(self, split: str, on: str) -> list[float]:
+    def find_values(self, split: str, on: str) -> list[float]:
+        """What barriers are computed from: the loss, the error rate (of "accuracy") or a metric at each t.
+
+        Raises:
+            ValueError: no such split, not measured there, or not finite somewhere (t is named).
+        """
         check_choice("split", split, tuple(self.loss))
         check_choice("on", on, ("loss", "accuracy", *self.metrics))
         measured = self.measured().get(on, {})
@@ -365,14 +369,7 @@ class Profile(Result, kind="profile"):
     def _interval(self, split: str, on: str, confidence: float) -> Interval | None:
         if split not in self.per_sample.get(on, {}) or len(self.ts) < 3 or self.samples[split] < 2:
             return None
-        values, clusters = self.per_sample[on][split], self.row_clusters.get(split)
-        if on == "accuracy" and self.each == "rows" and clusters is None:
-            return bound_barrier_of_errors(self.ts, values, confidence)
-        bounds = (0.0, 1.0) if on == "accuracy" else self.bounds.get(on)
-        if bounds is None:
-            return bound_barrier_of_means(self.ts, values, confidence, clusters)
-        values = 1 - values.double() if on == "accuracy" else values
-        return bound_barrier_of_bounded(self.ts, values, bounds, confidence, clusters)
+        return largest_interval(bound_rises(self, split, on, self.ts, self.per_sample[on][split], confidence))
 
 
 def make_table(profile: Profile, **front: object) -> list[dict[str, Any]]:

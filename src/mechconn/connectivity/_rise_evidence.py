@@ -21,7 +21,7 @@ with probability 1 - alpha at least, by the same two events.
 
 **One bound.** Rows come in random order, and a bound at tail level a is the better of two: by betting on the rows read,
 at the level (1 - s) a, which holds at every time (`mechconn.stats._betting`); and once all rows were read, the bound of
-the full evaluation (`bound_barrier_of_errors`, or betting designed for that number), at the level s a. It is made from
+the full evaluation (`bound_rises_of_errors`, or betting designed for that number), at the level s a. It is made from
 one sample of a size that no outcome decides, so that it fails with probability s a. With s = 1 / 2, what the full
 evaluation settles is rarely left open.
 

@@ -14,6 +14,7 @@ from mechconn.alignment import Alignment, AlignmentMethod, note_same_rows
 from mechconn.connectivity import (
     BlockChoice,
     BlockProfiles,
+    BlockWalk,
     Evaluator,
     PathVerdict,
     Profile,
@@ -21,7 +22,6 @@ from mechconn.connectivity import (
     Until,
     check_grid,
     group_parameters,
-    walk_blocks,
 )
 from mechconn.core import (
     Compute,
@@ -330,7 +330,8 @@ def audit(
         moved = None if aligned is None else share_ignored(point_of(aligned.model), a.saved, ignore)
         lines, settled = walk_audit_lines((a, reader), end, moved, grid, policy, (tolerance, on, margin))
         if blocks is not None:
-            found = walk_blocks(a, (a.saved, moved or end), blocks, "a", grid, policy, None, keep=False)
+            walk = BlockWalk(a, (a.saved, moved or end), "a", grid, policy, keep=False)
+            found = walk.evaluate(blocks, whole=list(lines.values())[-1])
     log_warnings("audit", (*notes, *unlike))
     relearned = {} if relearning is None else relearning.measure(given, comparison)
     return Audit(

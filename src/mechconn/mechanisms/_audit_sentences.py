@@ -288,7 +288,23 @@ def _describe_blocks(blocks: BlockProfiles, reference: str, moved: str) -> str:
     unit = blocks[highest].unit
     return (
         f"Moving one block at a time{moved}, {highest} makes the highest barrier on {reference}, "
-        f"{format_amount(heights[highest], unit)} {unit}; blocks' barriers need not add up to the whole."
+        f"{format_amount(heights[highest], unit)} {unit} above the chord between the ends of its own path"
+        f"{_describe_against_models(blocks, list(heights), reference, unit)}; blocks' barriers need not add up to the "
+        "whole."
+    )
+
+
+def _describe_against_models(blocks: BlockProfiles, finite: list[str], reference: str, unit: str) -> str:
+    """The block that rises most above the mean loss of both models; empty where that is not known."""
+    if not blocks.has_middle or blocks.whole is None or reference in _list_not_finite(blocks.whole):
+        return ""
+    rises = blocks.barriers(reference, against="models") if len(finite) == len(blocks) else {}
+    if not rises:
+        return ""
+    most = max(rises, key=lambda block: rises[block].height)
+    return (
+        f"; against the mean loss of the two models {most} is highest at t = 0.5, "
+        f"{format_amount(rises[most].height, unit)} {unit}"
     )
 
 
