@@ -330,7 +330,7 @@ READING: dict[str, Operation] = {
         cumulative="backward",
         control="random",
         draws=1,
-    ),  # fmt: skip
+    ),
     "evaluate_plane": lambda model, data: mc.evaluate_plane(
         model, *beside(model, 3), suite=mc.Suite({"cue": data}), points=2, norm=mc.Reestimate(data)
     ),

@@ -26,6 +26,7 @@ from mechconn.plotting import (
     draw_marks,
     format_interval,
     print_table,
+    write_sentence,
 )
 from mechconn.stats import Interval
 
@@ -40,6 +41,7 @@ ABOVE: Mapping[Against, str] = {
     "ends": "highest rise in loss above the chord between the two ends of its own path",
     "models": "loss at t = 0.5 less the mean loss of A and B",
 }
+OPEN_MARKS = " Open marks: random directions of equal length, their mean, from the least to the largest."
 
 
 @dataclass(frozen=True, repr=False)
@@ -141,8 +143,8 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
     def plot(self, on: str = "loss", *, against: Against = "ends", ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the barrier of every block on every split, with its interval where there is one.
 
-        A block whose curve is not finite has no mark there. Where random directions were measured, the mean of theirs
-        stands beside, from the least to the largest of them.
+        A block whose curve is not finite has no mark there. Against the models, open marks are random directions where
+        these were measured: their mean, from the least to the largest of them.
 
         Raises:
             ValueError: `on` is neither "loss" nor "accuracy" nor a metric, or as `barriers`.
@@ -150,15 +152,13 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         first = next(iter(self.profiles.values()))
         check_choice("on", on, ("loss", "accuracy", *first.metrics))
         check_choice("against", against, AGAINST)
-        series: dict[str, list[Mark]] = {}
-        for split in first.loss:
-            series[split] = [self._mark(block, split, on, against) for block in self]
-            if self.controls:
-                series[f"{split}, random"] = [self._mark_controls(block, split, on, against) for block in self]
+        series = {split: [self._mark(block, split, on, against) for block in self] for split in first.loss}
+        beside = None
+        if self.controls and against == "models":
+            beside = {split: [self._mark_controls(block, split, on, against) for block in self] for split in first.loss}
         rise = "barrier" if against == "ends" else "rise at t = 0.5"
-        return draw_marks(
-            list(self.profiles), series, f"{rise} in {'error rate' if on == 'accuracy' else on}", self._axis(), ax
-        )
+        label = f"{rise} in {'error rate' if on == 'accuracy' else on}"
+        return draw_marks(list(self.profiles), series, label, self._axis(), ax, beside=beside)
 
     def _axis(self) -> str:
         rest = f"the rest at {self.rest.upper()}"
@@ -229,7 +229,11 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         if self.controls:
             tables.append(self._tabulate_controls())
         figures = tuple(
-            Drawing(self._draw(one), f"{ABOVE[one]}, by block: {self._moving()}. The tables below hold the numbers.")
+            Drawing(
+                self._draw(one),
+                write_sentence(f"{ABOVE[one]}, by block: {self._moving()}") + " The tables below hold the numbers.",
+                write_sentence(ABOVE[one]) + (OPEN_MARKS if self.controls and one == "models" else ""),
+            )
             for one in against
         )
         note = f"Barriers while {self._moving()}."
@@ -243,7 +247,7 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         blocks = [*([WHOLE] if self.whole is not None else []), *self.profiles]
         rows = [(block, *(self._make_cell(block, split, against) for split in splits)) for block in blocks]
         first = "blocks that move, up to" if self.cumulative else "block that moves"
-        note = f"{ABOVE[against][:1].upper()}{ABOVE[against][1:]}." if self.has_middle else ""
+        note = write_sentence(ABOVE[against]) if self.has_middle else ""
         return Table((first, *splits), tuple(rows), note=note)
 
     def _make_cell(self, block: str, split: str, against: Against) -> Cell:
@@ -266,8 +270,8 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
                 for mark in marks
             ]
             rows.append((block, *cells))
-        said = self._describe_controls()
-        return Table(("random directions", *splits), tuple(rows), note=f"{said[:1].upper()}{said[1:]}.")
+        note = write_sentence(self._describe_controls())
+        return Table(("random directions", *splits), tuple(rows), note=note)
 
     @property
     def _form(self) -> str:

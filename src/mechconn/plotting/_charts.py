@@ -185,6 +185,7 @@ def draw_marks(
     across: str = "",
     ax: Axes | None = None,
     joined: bool = False,
+    beside: Mapping[str, Sequence[Mark]] | None = None,
 ) -> Figure:
     """Values with their intervals: a place for each name, a mark for each series there.
 
@@ -196,20 +197,19 @@ def draw_marks(
         across: of the horizontal axis.
         ax: the panel; default: a new figure.
         joined: whether a line joins the marks of a series.
+        beside: name of a series -> what its marks are compared with, open marks of its colour to the right of them.
     """
     wide = max(5.0, 0.45 * len(names) + 2.5)
     labels, turned = fit_labels(names, wide - 0.8)
     high = 4.0 + LETTER * max(map(len, labels), default=0) * turned
     figure, (axes,) = make_panels(1, (wide, high), ax)
     line = "-" if joined else "none"
+    step = 0.6 / max(len(series), 1)
     for number, (name, found) in enumerate(series.items()):
-        shift = (number - (len(series) - 1) / 2) * 0.6 / max(len(series), 1)
-        shown = [(place + shift, *mark) for place, mark in enumerate(found) if mark is not None]
-        if not shown:
-            continue
-        spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
-        style = choose_line_style(name, number)
-        axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, linestyle=line, **style)
+        shift, style = (number - (len(series) - 1) / 2) * step, choose_line_style(name, number)
+        _draw_series(axes, shift, found, {**style, "linestyle": line})
+        if beside:
+            _draw_series(axes, shift + step / 2, beside[name], {**style, "linestyle": "none", "label": None, **OPEN})
     axes.set_xticks(range(len(names)), labels, rotation=90 if turned else 0)
     axes.set_ylabel(escape_label(label))
     axes.set_xlabel(across)
@@ -217,6 +217,17 @@ def draw_marks(
     if len(series) > 1:
         place_legend(figure, axes, ax is None)
     return figure
+
+
+OPEN: Mapping[str, Any] = {"markerfacecolor": "none", "elinewidth": 0.8}
+
+
+def _draw_series(axes: Axes, shift: float, found: Sequence[Mark], style: Mapping[str, Any]) -> None:
+    """Marks with their intervals, `shift` to the right of their places; nothing where there is none."""
+    shown = [(place + shift, *mark) for place, mark in enumerate(found) if mark is not None]
+    if shown:
+        spread = [[max(h - low, 0.0) for _, h, low, _ in shown], [max(high - h, 0.0) for _, h, _, high in shown]]
+        axes.errorbar([x for x, *_ in shown], [h for _, h, *_ in shown], yerr=spread, **style)
 
 
 def draw_step_curves(
