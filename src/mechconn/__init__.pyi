@@ -93,6 +93,7 @@ from .mechanisms import GroupAccuracies as GroupAccuracies
 from .mechanisms import GroupAccuracy as GroupAccuracy
 from .mechanisms import GroupTask as GroupTask
 from .mechanisms import Invariance as Invariance
+from .mechanisms import LargestSimilarity as LargestSimilarity
 from .mechanisms import MechanismMap as MechanismMap
 from .mechanisms import MethodComparison as MethodComparison
 from .mechanisms import Neighbours as Neighbours
