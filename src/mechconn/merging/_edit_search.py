@@ -97,7 +97,7 @@ class EditSearch:
             self._sides = divide_rows(self.base, self.suite, self.own["cluster"], self.choosing, self.own["seed"])
         self._choosing_base = self._list_choosing("the model", model, self.base)
         chance = find_chance(self.base, asked.target) if floor is None else floor
-        return replace(asked, bounds=(0.0, 1.0), floor=chance)
+        return replace(asked, bounds=self.base.bounds_on("accuracy"), floor=chance)
 
     def build(self, change: WeightChange | None) -> nn.Module:
         """The network with a change; without, with statistics of the policy alone."""
