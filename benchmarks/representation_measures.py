@@ -11,12 +11,11 @@ Ten pairs of networks, six layers each, on the test rows with another image unde
     python benchmarks/representation_measures.py [--epochs 20]
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 
 import torch
@@ -28,6 +27,12 @@ import mechconn as mc
 SEEDS = 3
 
 
+def say(*words: str) -> None:
+    """Print at once."""
+    sys.stdout.write(" ".join(words) + "\n")
+    sys.stdout.flush()
+
+
 def train_networks(epochs: int) -> tuple[dict[str, nn.Module], mc.datasets.CueTask]:
     """theta_C and theta_NC of every seed, and the task."""
     task = mc.datasets.cue_task("digits", cue=mc.BoxCue())
@@ -37,7 +42,7 @@ def train_networks(epochs: int) -> tuple[dict[str, nn.Module], mc.datasets.CueTa
         for name, data in (("C", task.train), ("NC", task.clean)):
             start = mc.models.small_convnet(width=24, seed=10 * seed + (name == "NC"))
             found[f"{name}{seed}"] = mc.train(start, data, method, seed=seed).model
-            print(f"{name}{seed} trained")
+            say(f"{name}{seed} trained")
     return found, task
 
 
@@ -54,32 +59,32 @@ def compare_measures(networks: dict[str, nn.Module], data: mc.datasets.CuedSet) 
         near = mc.representation_similarity(networks[a], networks[b], data, measure="mutual_neighbours")
         own = [(cka[layer] or 0.0, cka.unbiased[layer] or 0.0, near[layer] or 0.0) for layer in cka]
         found += own
-        print(a, b, "  ".join(f"{biased:.2f} {unbiased:.2f} {share:.2f}" for biased, unbiased, share in own))
+        say(a, b, "  ".join(f"{biased:.2f} {unbiased:.2f} {share:.2f}" for biased, unbiased, share in own))
     layers = len(found) // len(pairs)
-    print(f"{len(pairs)} pairs of networks, {layers} layers; biased CKA, unbiased CKA, mutual neighbours; chance "
+    say(f"{len(pairs)} pairs of networks, {layers} layers; biased CKA, unbiased CKA, mutual neighbours; chance "
           f"{near.chance:.3f}")  # fmt: skip
     columns = list(zip(*found, strict=True))
-    print(f"rank correlation over all: {spearmanr(columns[1], columns[2])[0]:.2f}")
+    say(f"rank correlation over all: {spearmanr(columns[1], columns[2])[0]:.2f}")
     by_layer = [spearmanr(columns[1][layer::layers], columns[2][layer::layers])[0] for layer in range(layers)]
-    print("by layer over pairs:", " ".join(f"{value:.2f}" for value in by_layer))
+    say("by layer over pairs:", " ".join(f"{value:.2f}" for value in by_layer))
 
 
 def compare_estimates(data: mc.datasets.CuedSet) -> None:
     """Both estimates of CKA where rows are few: fresh networks on the same rows and on rows in another order."""
-    for width, rows in itertools.product((24, 256), (30, 100, 597)):
+    for width, rows in ((24, 30), (24, 100), (24, 597), (256, 30), (256, 100)):
         a, b = (mc.models.small_convnet(width=width, seed=seed).eval() for seed in (0, 1))
         few = data.sample(rows, 0)
         own = mc.representation_similarity(a, b, few)
         found = mc.representation_similarity(a, b, few, ["features.12"], layers_b=["features.12"], permutations=20)
         layer, at_random = "features.12", found.largest
         assert at_random is not None
-        print(f"fresh, {own.widths[layer][0]} channels, {rows} rows: biased {own[layer]:.3f}, unbiased "
+        say(f"fresh, {own.widths[layer][0]} channels, {rows} rows: biased {own[layer]:.3f}, unbiased "
               f"{own.unbiased[layer]:.3f}; unbiased with B's rows in random order {at_random.chance:.3f}")  # fmt: skip
     draw = torch.Generator().manual_seed(0)
     for width, rows in ((1000, 30), (1000, 300), (1000, 3000)):
         x = torch.randn(rows, 2 * width, generator=draw)
         found = mc.representation_similarity(Half(0, width), Half(width, width), (x, torch.zeros(rows)), ["part"])
-        print(f"independent Gaussian features, {width} units, {rows} rows: biased {found['part']:.3f}, unbiased "
+        say(f"independent Gaussian features, {width} units, {rows} rows: biased {found['part']:.3f}, unbiased "
               f"{found.unbiased['part']:.3f}")  # fmt: skip
 
 
@@ -103,7 +108,7 @@ def find_largest(networks: dict[str, nn.Module], data: mc.datasets.CuedSet) -> N
             found = mc.representation_similarity(
                 networks["C0"], networks["C1"], few, layers_b="all", measure=measure, permutations=50
             )
-            print(f"C0 C1, {rows} rows, {measure}: {found.largest}")
+            say(f"C0 C1, {rows} rows, {measure}: {found.largest}")
 
 
 if __name__ == "__main__":
@@ -116,4 +121,4 @@ if __name__ == "__main__":
     compare_measures(trained, rows)
     compare_estimates(rows)
     find_largest(trained, rows)
-    print(f"{time.perf_counter() - started:.0f} s")
+    say(f"{time.perf_counter() - started:.0f} s")
