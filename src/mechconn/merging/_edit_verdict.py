@@ -40,12 +40,12 @@ EditVerdict: TypeAlias = Literal["brought to chance", "does not", "no edit", "un
 
 def judge_edit(asked: ScaleQuestion, base: Values, edited: Values) -> tuple[ScaleClaim, ...]:
     """Every claim about an edited network."""
-    found: list[tuple[Claim, str, DifferenceEvidence]] = [
-        ("reaches", asked.target, compare_with_ceiling(asked, edited))
-    ]
+    found = list[tuple[Claim, str, DifferenceEvidence]]()
+    found.append(("reaches", asked.target, compare_with_ceiling(asked, edited)))
     if asked.least is not None:
         found.append(("stays", asked.target, asked.compute_stay(edited[asked.target])))
-    found += [("keeps", split, asked.compute_keep(split, share, base, edited)) for split, share in asked.keep]
+    for split, share in asked.keep:
+        found.append(("keeps", split, asked.compute_keep(split, share, base, edited)))
     return tuple(judge_claim(claim, split, evidence, len(found)) for claim, split, evidence in found)
 
 
