@@ -32,8 +32,8 @@ from mechconn.merging._edit_scores import EditProblem, EditReader
 from mechconn.merging._input_products import Layout
 from mechconn.network import WeightChange, parameters_of
 
-SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-KEPT = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+SHARES = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+KEPT = (0.0, 0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.4)
 RANKS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 RANKS_KEPT = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 Unit: TypeAlias = Literal["weights", "ranks"]
