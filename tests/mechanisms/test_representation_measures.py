@@ -224,5 +224,5 @@ def test_what_cannot_be_measured_is_refused_in_one_line(what: str) -> None:
     with pytest.raises(kind, match=re.escape(text)) as caught:
         mc.representation_similarity(build(mlp), build(mlp, 1), rows(12), **settings)
     assert "\n" not in str(caught.value)
-    fits = {"measure": "mutual_neighbours", "k": 11, "layers": ["0"]}  # the remedies
+    fits = {"permutations": 100, "measure": "mutual_neighbours", "k": 11, "layers": ["0"]}  # the remedies
     assert mc.representation_similarity(build(mlp), build(mlp, 1), rows(12), **fits)["0"] == 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Sequence
+from math import comb
 from typing import Any
 
 import pytest
@@ -15,7 +16,10 @@ from torch.func import functional_call, grad, vmap
 import mechconn as mc
 from mechconn.core import as_data
 from mechconn.losses import cross_entropy
+from mechconn.mechanisms import RowValues
 from mechconn.merging._edit_scores import EditProblem
+from mechconn.merging._edit_verdict import join_edit_claims, judge_edit
+from mechconn.merging._scale_verdict import ScaleQuestion
 from zoo import Batch, build, mlp, norm_conv, norm_mlp, rows
 from zoo import images as zoo_images
 
@@ -206,6 +210,30 @@ def test_statistics_follow_the_policy_and_rows_may_choose_apart() -> None:
     assert found.row_counts["rand_image"] == (30, 60)
 
 
+def test_the_verdict_is_wrong_with_two_and_a_half_percent_at_most_on_either_side() -> None:
+    """Exactly: over all counts of right rows, for expected accuracies at the ends of what counts as chance."""
+    rows_read, floor, margin = 60, 0.5, 0.2
+    asked = ScaleQuestion("rand_image", "lower", (), "accuracy", "higher", 0.5, margin, None, floor)
+    verdicts = []
+    for right in range(rows_read + 1):
+        values = {"rand_image": RowValues(torch.arange(rows_read) < right, None)}
+        verdicts.append(join_edit_claims(judge_edit(asked, values, values)))
+    assert set(verdicts) == {"brought to chance", "does not", "undetermined"}
+    assert verdicts[30] == "brought to chance" and verdicts[0] == verdicts[60] == "does not"
+    for share, claim in ((0.7, "brought to chance"), (0.3, "brought to chance"), (0.7, "does not"), (0.3, "does not")):
+        told = [count for count, verdict in enumerate(verdicts) if verdict == claim]
+        wrong = sum(comb(rows_read, n) * share**n * (1 - share) ** (rows_read - n) for n in told)
+        assert 0 < wrong <= 0.025
+
+
+def test_layers_too_wide_for_ranks_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = linear([[-1.0, -3.0, 0.0], [1.0, 3.0, 0.0]])
+    monkeypatch.setattr("mechconn.merging._input_products.WIDEST", 2)
+    with pytest.raises(ValueError, match=re.escape("take SetDifference(), which needs slopes alone")):
+        edit(model, None, mc.RankDifference())
+    assert edit(model, suite(40), mc.SetDifference()).total == 6  # the remedy
+
+
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "a share above 1": (
         {"method": lambda: mc.SetDifference((2.0,))},
@@ -247,6 +275,8 @@ def test_what_cannot_be_searched_is_refused_in_one_line(what: str) -> None:
             **named,
         )
     assert "\n" not in str(caught.value)
+    shares: Any = {"cue_shares": (0.01, 0.1), "clean_shares": (0.01, 0.1)}  # the remedies
+    assert mc.SetDifference(**shares).describe()["layers"] is None and mc.RankDifference(**shares).names is None
 
 
 def test_rows_that_score_must_not_judge() -> None:
