@@ -39,6 +39,12 @@ from .connectivity import Connection as Connection
 from .connectivity import EndMeans as EndMeans
 from .connectivity import Evaluator as Evaluator
 from .connectivity import FittedStar as FittedStar
+from .connectivity import InputBend as InputBend
+from .connectivity import InputCurve as InputCurve
+from .connectivity import InputPairs as InputPairs
+from .connectivity import InputProfile as InputProfile
+from .connectivity import InputProfiles as InputProfiles
+from .connectivity import OverPairs as OverPairs
 from .connectivity import Plane as Plane
 from .connectivity import PlanePoint as PlanePoint
 from .connectivity import Profile as Profile
@@ -49,9 +55,11 @@ from .connectivity import StarBarriers as StarBarriers
 from .connectivity import StarFit as StarFit
 from .connectivity import evaluate_alignment as evaluate_alignment
 from .connectivity import evaluate_blocks as evaluate_blocks
+from .connectivity import evaluate_input_path as evaluate_input_path
 from .connectivity import evaluate_path as evaluate_path
 from .connectivity import evaluate_plane as evaluate_plane
 from .connectivity import fit_star as fit_star
+from .connectivity import pair_inputs as pair_inputs
 from .connectivity import settle_path as settle_path
 from .core import Compute as Compute
 from .core import ProgressEvent as ProgressEvent

@@ -12,6 +12,7 @@ from mechconn.connectivity._blocks import BlockProfiles as BlockProfiles
 from mechconn.connectivity._blocks import evaluate_blocks as evaluate_blocks
 from mechconn.connectivity._blocks import group_parameters as group_parameters
 from mechconn.connectivity._blocks import walk_blocks as walk_blocks
+from mechconn.connectivity._evaluate_input_path import evaluate_input_path as evaluate_input_path
 from mechconn.connectivity._evaluate_path import check_grid as check_grid
 from mechconn.connectivity._evaluate_path import evaluate_line as evaluate_line
 from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
@@ -19,6 +20,13 @@ from mechconn.connectivity._evaluator import Evaluator as Evaluator
 from mechconn.connectivity._evaluator import read_first_rows as read_first_rows
 from mechconn.connectivity._fit_star import fit_star as fit_star
 from mechconn.connectivity._fitted_star import FittedStar as FittedStar
+from mechconn.connectivity._input_bend import InputBend as InputBend
+from mechconn.connectivity._input_pairs import InputPairs as InputPairs
+from mechconn.connectivity._input_pairs import pair_inputs as pair_inputs
+from mechconn.connectivity._input_profiles import InputCurve as InputCurve
+from mechconn.connectivity._input_profiles import InputProfile as InputProfile
+from mechconn.connectivity._input_profiles import InputProfiles as InputProfiles
+from mechconn.connectivity._input_profiles import OverPairs as OverPairs
 from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._measure_star import LEAST_POINTS as LEAST_POINTS
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN
