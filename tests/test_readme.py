@@ -36,6 +36,7 @@ PAGES = (
     "extending",
     "features",
     "formats",
+    "input_paths",
     "interventions",
     "map",
     "merging",

@@ -203,6 +203,7 @@ def test_shares_and_quantiles_have_exact_intervals() -> None:
     share = found.share_above(30.0)
     low, high = share.interval or (0.0, 0.0)
     assert (share.value, share.pairs) == (0.25, 40)
+    assert str(found.share_above(30.0, confidence=0.9)) == "0.25 (90 % interval 0.1424 to 0.3871), 40 pairs"
     assert binom.sf(9, 40, low) == pytest.approx(0.025) and binom.cdf(10, 40, high) == pytest.approx(0.025)
     median = found.quantile(0.5, "gap")
     low, high = median.interval or (0.0, 0.0)

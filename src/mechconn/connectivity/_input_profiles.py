@@ -125,11 +125,20 @@ class OverPairs:
         value: the share, or the quantile.
         interval: exact, over pairs; None where inputs stand in several pairs.
         pairs: how many.
+        confidence: of the interval.
     """
 
     value: float
     interval: Interval | None
     pairs: int
+    confidence: float = 0.95
+
+    def __str__(self) -> str:
+        """In one line."""
+        interval = (
+            f" ({100 * self.confidence:g} % interval {_format_bounds(self.interval, '.4g')})" if self.interval else ""
+        )
+        return f"{self.value:.4g}{interval}, {self.pairs:,} pairs"
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,7 +222,7 @@ class InputProfiles(Result, Sequence[InputProfile], kind="input_profiles"):
         values, confidence = self.values(on, path, group), check_share("confidence", confidence)
         above = sum(value > threshold for value in values)
         interval = clopper_pearson(above, len(values), confidence) if self._is_disjoint(group) else None
-        return OverPairs(above / len(values), interval, len(values))
+        return OverPairs(above / len(values), interval, len(values), confidence)
 
     def quantile(
         self,
@@ -233,7 +242,7 @@ class InputProfiles(Result, Sequence[InputProfile], kind="input_profiles"):
         values, confidence = self.values(on, path, group), check_share("confidence", confidence)
         check_share("share", share)
         interval = quantile_interval(values, share, confidence) if self._is_disjoint(group) else None
-        return OverPairs(find_quantile(values, share), interval, len(values))
+        return OverPairs(find_quantile(values, share), interval, len(values), confidence)
 
     def _is_disjoint(self, group: str | None) -> bool:
         """Whether the pairs of a group are known to share no input; of several groups together that is not known."""
