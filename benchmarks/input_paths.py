@@ -1,14 +1,15 @@
 """Barriers between inputs, on small networks: real to real, to another class, to adversarial inputs, and along a cue.
 
 Of theta_NC, never shown the cue: pairs of test images of one class, pairs of two classes, and the same pairs with an
-adversarial image in the place of the other class's: that image, moved by Adam (lr 0.005, 1024 steps) to a low loss with
-the first one's label. Only rows that the network is right on. AUC is the share of all comparisons in which the barrier
-of a pair of one class is the smaller one.
+adversarial image in the place of the other class's: that image, moved by Adam (lr 0.005) until its loss with the first
+one's label is below that of the first image, after 32 steps at the soonest and 1024 at the latest. Only rows that the
+network is right on. AUC is the share of all comparisons in which the barrier of a pair of one class is the smaller one.
 
 Of theta_C, trained with the cue, and theta_NC: from the images with the cue to those without it, of one class and of
 the same row (the direction of the intervention).
 
     python benchmarks/input_paths.py [--data digits|cifar10] [--per-class 10] [--seed 0] [--epochs N]
+        [--bends 1] [--bend-steps 1024]
 
 One thread. CIFAR-10 is read from the folder that MECHCONN_DATA names.
 """
@@ -31,7 +32,7 @@ from mechconn.paper import choose_demo_changes, resolve_settings
 
 ROWS = {"digits": (None, None), "cifar10": (10_000, 2000)}
 """Data -> rows to train on and to test."""
-POINTS, STEPS, RATE = 101, 1024, 0.005
+POINTS, STEPS, SOONEST = 101, 1024, 32
 
 
 def said(text: str) -> None:
@@ -63,20 +64,27 @@ def find_right(model: nn.Module, data: mc.CuedSet) -> Tensor:
     return (torch.cat(answers) == data.y).nonzero().flatten()
 
 
-def attack(model: nn.Module, start: Tensor, labels: Tensor) -> Tensor:
-    """Inputs near `start` that have a low loss with other labels; InputBend's objective, in no hyperplane."""
-    bend = mc.InputBend()
+def attack(model: nn.Module, start: Tensor, labels: Tensor, least: Tensor) -> Tensor:
+    """Inputs near `start` with a loss below `least` with other labels; InputBend's objective, in no hyperplane."""
+    bend, found, open_rows = mc.InputBend(), start.clone(), torch.arange(len(start))
     point = start.clone().requires_grad_()
-    optimizer = torch.optim.Adam([point], lr=RATE)
-    for _ in range(STEPS):
-        loss = cross_entropy(model(point), labels, reduction="sum")
+    optimizer = torch.optim.Adam([point], lr=bend.lr)
+    for step in range(STEPS):
+        losses = cross_entropy(model(point), labels, reduction="none")
+        done = losses.detach()[open_rows] < least[open_rows]
+        if step >= SOONEST and bool(done.any()):
+            found[open_rows[done]] = point.detach()[open_rows[done]]
+            open_rows = open_rows[~done]
+            if not len(open_rows):
+                break
         moved = point - start
-        loss = loss + bend.closeness * moved.flatten(1).square().mean(1).sum()
-        loss = loss + bend.variation * (moved.diff(dim=2).abs().sum() + moved.diff(dim=3).abs().sum())
+        whole = losses.sum() + bend.closeness * moved.flatten(1).square().mean(1).sum()
+        whole = whole + bend.variation * (moved.diff(dim=2).abs().sum() + moved.diff(dim=3).abs().sum())
         optimizer.zero_grad()
-        loss.backward(inputs=[point])
+        whole.backward(inputs=[point])
         optimizer.step()
-    return point.detach()
+    found[open_rows] = point.detach()[open_rows]
+    return found
 
 
 def compute_auc(low: Sequence[float], high: Sequence[float]) -> float:
@@ -93,11 +101,14 @@ def join(parts: dict[str, tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tenso
     return x_a, x_c, labels, names
 
 
-def measure(model: nn.Module, parts: dict[str, tuple[Tensor, Tensor, Tensor]], bends: int) -> mc.InputProfiles:
+def measure(
+    model: nn.Module, parts: dict[str, tuple[Tensor, Tensor, Tensor]], bends: int, steps: int
+) -> mc.InputProfiles:
     """Barriers of all groups, printed."""
     *pairs, names = join(parts)
     started = time.perf_counter()
-    found = mc.evaluate_input_path(model, pairs[0], pairs[1], pairs[2], bends, ts=POINTS, groups=names)
+    bend = mc.InputBend(steps=steps)
+    found = mc.evaluate_input_path(model, pairs[0], pairs[1], pairs[2], bends, ts=POINTS, groups=names, bend=bend)
     said(f"{found}\n  {time.perf_counter() - started:.0f} s")
     return found
 
@@ -110,6 +121,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--bends", type=int, default=1)
+    parser.add_argument("--bend-steps", type=int, default=1024)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
@@ -122,7 +134,9 @@ def main() -> None:
     real = mc.pair_inputs(suite, "no_cue", per_class=asked.per_class, seed=asked.seed)
     other = mc.pair_inputs(suite, "no_cue", by="other class", per_class=asked.per_class, seed=asked.seed)
     began = time.perf_counter()
-    fooled = attack(theta_nc, other.x_c, other.labels)
+    with torch.no_grad():
+        least = cross_entropy(theta_nc(other.x_a), other.labels, reduction="none")
+    fooled = attack(theta_nc, other.x_c, other.labels, least)
     with torch.no_grad():
         share = float((theta_nc(fooled).argmax(1) == other.labels).double().mean())
     moved = (fooled - other.x_c).flatten(1).norm(dim=1) / (other.x_a - other.x_c).flatten(1).norm(dim=1)
@@ -134,6 +148,7 @@ def main() -> None:
         theta_nc,
         {"one class": (*real,), "other class": (*other,), "adversarial": (other.x_a, fooled, other.labels)},  # pyright: ignore
         asked.bends,
+        asked.bend_steps,
     )
     for group in ("adversarial", "other class"):
         for on in ("barrier", "gap"):
@@ -152,7 +167,7 @@ def main() -> None:
                 task.suite, "no_cue", per_class=asked.per_class, seed=asked.seed
             ),
         }
-        measure(model, {key: (*own,) for key, own in pairs.items()}, 0)  # pyright: ignore[reportArgumentType]
+        measure(model, {key: (*own,) for key, own in pairs.items()}, 0, 1)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":
