@@ -301,6 +301,11 @@ def between_inputs(model: nn.Module, data: Any) -> mc.InputProfiles:
     return mc.evaluate_input_path(model, x[:half], x[half:], y[:half], 1, ts=5, bend=quick)
 
 
+def disagreeing(model: nn.Module, data: Any) -> mc.Disagreement:
+    quick = mc.DisagreementSearch(steps=2, batch_size=8, check_every=2)
+    return mc.seek_disagreement(model, by_row(data), rows(3, 7), quick)
+
+
 def written(model: nn.Module, data: Any) -> mc.Invariance:
     with tempfile.TemporaryDirectory() as folder:
         given = mc.load_outputs(mc.save_outputs(model, mc.Suite({"cue": data, "hue": data}), folder))
@@ -452,6 +457,7 @@ OPERATIONS: dict[str, Operation] = {
     "reliances": relied_on,
     "measure_dose_response": dosed,
     "evaluate_input_path": between_inputs,
+    "seek_disagreement": disagreeing,
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
     "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(

@@ -36,6 +36,8 @@ from .connectivity import AlignedProfiles as AlignedProfiles
 from .connectivity import Barrier as Barrier
 from .connectivity import BlockProfiles as BlockProfiles
 from .connectivity import Connection as Connection
+from .connectivity import Disagreement as Disagreement
+from .connectivity import DisagreementSearch as DisagreementSearch
 from .connectivity import EndMeans as EndMeans
 from .connectivity import Evaluator as Evaluator
 from .connectivity import FittedStar as FittedStar
@@ -60,6 +62,7 @@ from .connectivity import evaluate_path as evaluate_path
 from .connectivity import evaluate_plane as evaluate_plane
 from .connectivity import fit_star as fit_star
 from .connectivity import pair_inputs as pair_inputs
+from .connectivity import seek_disagreement as seek_disagreement
 from .connectivity import settle_path as settle_path
 from .core import Compute as Compute
 from .core import ProgressEvent as ProgressEvent

@@ -130,6 +130,9 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
         bend=mc.InputBend(steps=3, lr=0.1),
         groups=["<one>", "two"] * 6,
     ),
+    "disagreement": lambda: mc.seek_disagreement(
+        A, DATA, rows(3, 7), mc.DisagreementSearch(steps=4, lr=0.05, check_every=2)
+    ),
     "settled_path": lambda: mc.settle_path(A, LINE, SUITE, 5, norm=NORM, tolerance=0.2),
     "block_profiles": lambda: mc.evaluate_blocks(A, A, B, SUITE, 1, ts=3, norm=NORM, keep_samples=True),
     "plane": lambda: mc.evaluate_plane(A, A, B, C, SUITE, 3, norm=NORM, metrics=METRICS),

@@ -12,6 +12,8 @@ from mechconn.connectivity._blocks import BlockProfiles as BlockProfiles
 from mechconn.connectivity._blocks import evaluate_blocks as evaluate_blocks
 from mechconn.connectivity._blocks import group_parameters as group_parameters
 from mechconn.connectivity._blocks import walk_blocks as walk_blocks
+from mechconn.connectivity._disagreement import Disagreement as Disagreement
+from mechconn.connectivity._disagreement_search import DisagreementSearch as DisagreementSearch
 from mechconn.connectivity._evaluate_input_path import evaluate_input_path as evaluate_input_path
 from mechconn.connectivity._evaluate_path import check_grid as check_grid
 from mechconn.connectivity._evaluate_path import evaluate_line as evaluate_line
@@ -57,6 +59,7 @@ from mechconn.connectivity._row_reader import list_looks as list_looks
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
+from mechconn.connectivity._seek_disagreement import seek_disagreement as seek_disagreement
 from mechconn.connectivity._settle_path import settle_lines as settle_lines
 from mechconn.connectivity._settle_path import settle_path as settle_path
 from mechconn.connectivity._settled_page import BIASED_AT_STOPPING as BIASED_AT_STOPPING
