@@ -33,6 +33,7 @@ PAGES = (
     "arithmetic",
     "changing",
     "choosing",
+    "disagreement",
     "extending",
     "features",
     "formats",

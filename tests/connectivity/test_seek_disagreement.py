@@ -53,7 +53,8 @@ def test_a_cue_that_the_data_do_not_tell_from_the_content_can_be_followed_at_equ
     """Where both columns agree on all rows, the other one may be read; where the data decide, it may not."""
     data, contradicting = planted(agree)
     search = mc.DisagreementSearch(tolerance=0.02, steps=80, lr=0.05, check_every=16)
-    found = mc.seek_disagreement(reader(3.0, 0.0), data, contradicting[:1], search, margin=0.05)
+    found = mc.seek_disagreement(reader(3.0, 0.0), data, contradicting, search, margin=0.05)
+    assert found.toward == "runner-up" or decided
     assert found.loss_after <= found.loss_before + 0.02
     assert found.changed == (0.0 if decided else 1.0)
     assert (found.divergence > 0.5) != decided
@@ -79,7 +80,12 @@ def test_what_is_reported_is_measured_on_the_model_found() -> None:
     for name, tensor in first.state_dict().items():
         stays = "running" in name or name == "0.bias"
         assert torch.equal(tensor, other.state_dict()[name]) == (stays or "num_batches" in name)
-    assert found.divergence == max(found.pulls.values()) and list(found.pulls) == ["class 0", "class 1", "class 2"]
+    assert found.divergence == max(found.pulls.values()) and list(found.pulls) == [
+        "runner-up",
+        "class 0",
+        "class 1",
+        "class 2",
+    ]
 
 
 def test_more_tolerance_never_finds_less_and_a_seed_is_a_seed() -> None:
@@ -103,7 +109,7 @@ def test_half_precision_is_searched_in_float32_and_measured_as_it_is_rounded() -
 def test_progress_counts_searches_and_a_verdict_has_three_words() -> None:
     told: list[mc.ProgressEvent] = []
     found = mc.seek_disagreement(build(mlp), rows(30), rows(2)[0], QUICK, progress=told.append)
-    assert [event.done for event in told] == [1, 2, 3] and told[0].total == CLASSES
+    assert [event.done for event in told] == [1, 2, 3, 4] and told[0].total == 1 + CLASSES
     barrier = found.path.barrier("data").interval
     assert barrier is not None
     words = {}

@@ -14,11 +14,12 @@ class DisagreementSearch:
 
         minimise  - mean_rows u(f(x; theta')) + c L(theta'),        L the mean loss on a batch of the data
 
-    There is one search for each pull u. Of a classification these are the log-probabilities of each class; else the sum
-    of the outputs, and its negative. c doubles where a check finds the loss on all data above what is allowed, and is
-    halved where it does not. In the source c grows by a schedule, and its code takes no notice of the allowed loss.
-    At last the line from the model through the point reached is followed as far as the loss allows. Of all points
-    checked the one counts whose answers differ most among those that are allowed.
+    There is one search for each pull u. Of a classification these are the log-probabilities of each class, as in the
+    source, and those of each row's second class; else the sum of the outputs, and its negative. c doubles where a check
+    finds the loss on all data above what is allowed, and is halved where it does not. In the source c grows by a
+    schedule, and its code takes no notice of the allowed loss. At last the line from the model through the point
+    reached is followed as far as the loss allows. Of all points checked the one counts whose answers differ most among
+    those that are allowed.
 
     Attributes:
         tolerance: by how much the mean loss on the data may rise, in the units of the loss; the source's gamma.

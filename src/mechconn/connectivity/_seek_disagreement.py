@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -28,7 +29,7 @@ from mechconn.core import (
     check_is,
     check_non_negative,
     isolate_rng,
-    iterate_batches,
+    iterate_numbered_batches,
     make_generator,
     resolve_compute,
 )
@@ -53,7 +54,9 @@ HALVINGS = 8
 LARGEST, LEAST = 1e6, 1e-6
 """Of the weight of the loss."""
 UP, DOWN = "larger outputs", "smaller outputs"
-Pull = Callable[[Tensor], Tensor]
+RUNNER_UP = "runner-up"
+Pull = Callable[[Tensor, Tensor], Tensor]
+"""(outputs on some rows, their numbers) -> what a search makes large."""
 
 
 @torch.inference_mode(False)
@@ -205,12 +208,16 @@ class _Seeker:
 
     def list_pulls(self) -> Mapping[str, Pull]:
         """Name -> what a search makes large."""
-        if self.classified:
+        if not self.classified:
             return {
-                f"class {k}": lambda outputs, k=k: outputs.log_softmax(1)[:, k].mean()
-                for k in range(self.outputs.shape[1])
+                UP: lambda outputs, _: outputs.sum() / len(outputs),
+                DOWN: lambda outputs, _: -outputs.sum() / len(outputs),
             }
-        return {UP: lambda outputs: outputs.sum() / len(outputs), DOWN: lambda outputs: -outputs.sum() / len(outputs)}
+        classes = torch.arange(self.outputs.shape[1])[:, None].expand(-1, len(self.outputs))
+        toward = {f"class {k}": own for k, own in enumerate(classes)}
+        if len(self.outputs) > 1:  # of a single row it is one of the classes
+            toward = {RUNNER_UP: self.outputs.topk(2, dim=1).indices[:, 1], **toward}
+        return {name: partial(_compute_log_probability, own.to(self.network.device)) for name, own in toward.items()}
 
     def search_toward(self, pull: Pull) -> _Found:
         """The allowed point of largest divergence on the way of one search."""
@@ -226,10 +233,10 @@ class _Seeker:
             self.masters.loss(self.loss),
         )
         for step in range(1, search.steps + 1):
-            (inputs, targets), (wanted, _) = next(batches), next(asked)
+            (inputs, targets, _), (wanted, _, numbers) = next(batches), next(asked)
             with torch.enable_grad():
                 here = loss(network(params, self._copy_buffers(network), inputs), targets).mean()
-                objective = weight * here - pull(network(params, self._copy_buffers(network), wanted))
+                objective = weight * here - pull(network(params, self._copy_buffers(network), wanted), numbers)
                 optimizer.zero_grad()
                 objective.backward(inputs=[params[name] for name in moving])
             optimizer.step()
@@ -298,11 +305,19 @@ class _Seeker:
     def _copy_buffers(self, network: Network) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in network.buffers.items()}
 
-    def _repeat(self, source: SampleSource, name: str) -> Iterator[tuple[Inputs, Tensor]]:
-        """Shuffled batches without end."""
+    def _repeat(self, source: SampleSource, name: str) -> Iterator[tuple[Inputs, Tensor, Tensor]]:
+        """Shuffled batches without end, each with the numbers of its rows."""
         for epoch in count():
             shuffle = make_generator(self.seed, "disagreement", name, epoch)
-            yield from iterate_batches(
+            for inputs, targets, numbers in iterate_numbered_batches(
                 name, source, batch_size=self.search.batch_size, device=self.network.device, shuffle=shuffle,
                 model=self.network.module,
-            )  # fmt: skip
+            ):  # fmt: skip
+                assert numbers is not None  # of data by index
+                yield inputs, targets, numbers
+
+
+def _compute_log_probability(classes: Tensor, outputs: Tensor, numbers: Tensor) -> Tensor:
+    """The mean log-probability of a class of each row."""
+    wanted = classes[numbers.to(classes.device)]
+    return outputs.log_softmax(1).gather(1, wanted[:, None]).mean()
