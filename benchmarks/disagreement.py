@@ -1,8 +1,8 @@
 """How differently single rows may be answered at equal loss: rows like the training data, without the cue, and others.
 
 A small MLP on digits with the cue on every training row, so that the data do not tell the cue from the digit. For each
-row of a test split one `seek_disagreement` at a tolerance of 0.01 nats: mean KL divergence, rows answered otherwise, and
-the verdicts on the basin. "noise" are uniform random pixels.
+row of a test split one `seek_disagreement` at a tolerance of 0.01 nats: mean KL divergence, rows answered otherwise,
+and the verdicts on the basin. "noise" are uniform random pixels.
 
     python benchmarks/disagreement.py [--rows 10] [--seed 0] [--proportion 1.0] [--steps 100]
 

@@ -9,7 +9,7 @@ Of theta_C, trained with the cue, and theta_NC: from the images with the cue to 
 the same row (the direction of the intervention).
 
     python benchmarks/input_paths.py [--data digits|cifar10] [--per-class 10] [--seed 0] [--epochs N]
-        [--bends 1] [--bend-steps 1024]
+        [--rows N] [--bends 1] [--bend-steps 1024]
 
 One thread. CIFAR-10 is read from the folder that MECHCONN_DATA names.
 """
@@ -41,10 +41,12 @@ def said(text: str) -> None:
     sys.stdout.flush()
 
 
-def train_networks(data: str, seed: int, epochs: int | None) -> tuple[mc.datasets.CueTask, nn.Module, nn.Module]:
+def train_networks(
+    data: str, seed: int, epochs: int | None, few: int | None
+) -> tuple[mc.datasets.CueTask, nn.Module, nn.Module]:
     """The task, theta_C and theta_NC, with the settings of the demo."""
     settings = resolve_settings("quickstart", changes=choose_demo_changes(data, seed))[2]
-    rows, test_rows = ROWS[data]
+    rows, test_rows = ROWS[data] if few is None else (few, few)
     task = mc.datasets.cue_task(data, proportion=settings.proportions[0], seed=seed, rows=rows, test_rows=test_rows)
     method = settings.training
     if epochs is not None:
@@ -120,12 +122,13 @@ def main() -> None:
     parser.add_argument("--per-class", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--rows", type=int)
     parser.add_argument("--bends", type=int, default=1)
     parser.add_argument("--bend-steps", type=int, default=1024)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     started = time.perf_counter()
-    task, theta_c, theta_nc = train_networks(asked.data, asked.seed, asked.epochs)
+    task, theta_c, theta_nc = train_networks(asked.data, asked.seed, asked.epochs, asked.rows)
     clean = task.suite["no_cue"]
     assert isinstance(clean, mc.CuedSet)
     right = find_right(theta_nc, clean)

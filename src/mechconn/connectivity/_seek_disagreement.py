@@ -37,7 +37,6 @@ from mechconn.datasets import Suite
 from mechconn.descent import MasterWeights
 from mechconn.losses import Loss, as_loss, cross_entropy
 from mechconn.network import (
-    Inference,
     KeepNorm,
     Network,
     compute_outcomes,
@@ -277,15 +276,19 @@ class _Seeker:
 
     def measure_loss(self, params: Params) -> tuple[float, bool]:
         """(the mean loss on all data, whether rows are classified as wholes)."""
-        forward = Inference(self.network).at(self.network.load(params), self._copy_buffers(self.network))
-        found = compute_outcomes(forward, self.network, self.data, "data", self.loss)
+        found = compute_outcomes(self._make_forward(params), self.network, self.data, "data", self.loss)
         return float(found.loss.mean()), found.answers is not None and found.answers.each == "rows"
 
     def read_outputs(self, params: Params) -> Tensor:
         """Outputs on all rows, float64."""
-        forward = Inference(self.network).at(self.network.load(params), self._copy_buffers(self.network))
+        forward = self._make_forward(params)
         with torch.no_grad():
             return torch.cat([z.double().cpu() for z, _ in iterate_outputs(forward, self.network, self.rows, "rows")])
+
+    def _make_forward(self, params: Params) -> Callable[[Inputs], Tensor]:
+        """The network at a point in evaluation; points are too many to make it faster at each."""
+        loaded, buffers = self.network.load(params), self._copy_buffers(self.network)
+        return lambda inputs: self.network(loaded, buffers, inputs)
 
     def _diverge(self, outputs: Tensor) -> float:
         if not self.classified:
