@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import mechconn as mc
-from zoo import CLASSES, FEATURES, build, mlp, norm_mlp, rows
+from zoo import CLASSES, FEATURES, Named, build, mlp, norm_mlp, rows
 
 QUICK = mc.DisagreementSearch(steps=20, lr=0.02, batch_size=64, check_every=10)
 
@@ -104,6 +104,16 @@ def test_half_precision_is_searched_in_float32_and_measured_as_it_is_rounded() -
     found = mc.seek_disagreement(model, (x, y), x[:3], mc.DisagreementSearch(steps=20, lr=0.05, tolerance=0.2))
     assert found.model.get_parameter("0.weight").dtype == torch.bfloat16 and found.divergence > 0.0
     assert found.loss_after <= found.loss_before + 0.2 and found.settings["master_weights"] == "float32"
+
+
+def test_inputs_by_name_and_outputs_of_an_object() -> None:
+    """As of networks of Transformers."""
+    (x, y), ones = rows(30), torch.ones(30, dtype=torch.float64)
+    data = {"values": x, "scale": ones}, y
+    asked = {"values": x[:3], "scale": ones[:3]}, y[:3]
+    named = mc.seek_disagreement(build(Named), data, asked, QUICK)
+    plain = mc.seek_disagreement(cast(nn.Module, build(Named).body), rows(30), (x[:3], y[:3]), QUICK)
+    assert named.divergence == pytest.approx(plain.divergence, rel=1e-9) and named.rows_asked == 3
 
 
 def test_progress_counts_searches_and_a_verdict_has_three_words() -> None:

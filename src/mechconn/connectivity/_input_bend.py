@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mechconn.core import check_count, check_non_negative, check_positive
+from mechconn.core import check_count, check_listed, check_non_negative, check_positive
 
 HALVINGS = 100
 """Of the interval that holds the multiplier of the projection onto hyperplane and range."""
@@ -54,7 +54,10 @@ class InputBend:
         check_count("steps", self.steps)
         check_non_negative("closeness", self.closeness)
         check_non_negative("variation", self.variation)
-        if self.clip is not None and not self.clip[0] < self.clip[1]:
+        if self.clip is None:
+            return
+        check_listed("clip", self.clip)
+        if len(self.clip) != 2 or not self.clip[0] < self.clip[1]:
             raise ValueError(f"clip must be (least, largest) with least < largest, got {self.clip!r}")
 
     def settings(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Pieces:
 
 def mix(start: Tensor, end: Tensor, places: Tensor) -> Tensor:
     """(1 - t) P + t Q row by row."""
-    return torch.lerp(start, end, places.to(start.dtype).view(-1, *[1] * (start.dim() - 1)))
+    return torch.lerp(start, end, places.to(start).view(-1, *[1] * (start.dim() - 1)))
 
 
 class InputLosses:
