@@ -1,10 +1,11 @@
 """How differently single rows may be answered at equal loss: rows like the training data, without the cue, and others.
 
 A small MLP on digits with the cue on every training row, so that the data do not tell the cue from the digit. For each
-row of a test split one `seek_disagreement` at a tolerance of 0.01 nats: mean KL divergence, rows answered otherwise,
+row of a test split one `seek_disagreement` at a tolerance: mean KL divergence, rows answered otherwise,
 and the verdicts on the basin. "noise" are uniform random pixels.
 
     python benchmarks/disagreement.py [--rows 10] [--seed 0] [--proportion 1.0] [--steps 100]
+        [--tolerance 0.01]
 
 One thread.
 """
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--proportion", type=float, default=1.0)
     parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--tolerance", type=float, default=0.01)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     task = mc.datasets.cue_task("digits", proportion=asked.proportion, seed=asked.seed)
@@ -54,7 +56,7 @@ def main() -> None:
     draw = torch.Generator().manual_seed(asked.seed)
     low, high = float(data[0].min()), float(data[0].max())
     splits["noise"] = low + (high - low) * torch.rand(splits["cue"].shape, generator=draw)
-    search = mc.DisagreementSearch(steps=asked.steps, check_every=asked.steps // 2, lr=0.005)
+    search = mc.DisagreementSearch(tolerance=asked.tolerance, steps=asked.steps, check_every=asked.steps // 2, lr=0.005)
     for name, rows in splits.items():
         started = time.perf_counter()
         found = [mc.seek_disagreement(model, data, row[None], search, seed=asked.seed) for row in rows]
