@@ -308,6 +308,19 @@ def dosed(model: nn.Module, data: Any) -> mc.DoseResponse:
     return mc.measure_dose_response(model, by_row(data), {"name": "swap-column", "columns": 1}, 3)
 
 
+def between_inputs(model: nn.Module, data: Any) -> mc.InputProfiles:
+    """The first half of the rows joined to the second."""
+    own = by_row(data)
+    x, y = own if isinstance(own, tuple) else own.tensors
+    half, quick = len(y) // 2, mc.InputBend(steps=2)
+    return mc.evaluate_input_path(model, x[:half], x[half:], y[:half], 1, ts=5, bend=quick)
+
+
+def disagreeing(model: nn.Module, data: Any) -> mc.Disagreement:
+    quick = mc.DisagreementSearch(steps=2, batch_size=8, check_every=2)
+    return mc.seek_disagreement(model, by_row(data), rows(3, 7), quick)
+
+
 def written(model: nn.Module, data: Any) -> mc.Invariance:
     with tempfile.TemporaryDirectory() as folder:
         given = mc.load_outputs(mc.save_outputs(model, mc.Suite({"cue": data, "hue": data}), folder))
@@ -470,6 +483,8 @@ OPERATIONS: dict[str, Operation] = {
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "reliances": relied_on,
     "measure_dose_response": dosed,
+    "evaluate_input_path": between_inputs,
+    "seek_disagreement": disagreeing,
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
     "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(

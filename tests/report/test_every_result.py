@@ -120,6 +120,19 @@ def shown_by_theory() -> mc.Result:
 
 MAKERS: dict[str, Callable[[], mc.Result]] = {
     "profile": lambda: mc.evaluate_path(A, LINE, SUITE, 5, norm=NORM, metrics=METRICS, keep_samples=True),
+    "input_profiles": lambda: mc.evaluate_input_path(
+        A,
+        DATA[0][:12],
+        DATA[0][12:],
+        DATA[1][:12],
+        1,
+        ts=5,
+        bend=mc.InputBend(steps=3, lr=0.1),
+        groups=["<one>", "two"] * 6,
+    ),
+    "disagreement": lambda: mc.seek_disagreement(
+        A, DATA, rows(3, 7), mc.DisagreementSearch(steps=4, lr=0.05, check_every=2)
+    ),
     "settled_path": lambda: mc.settle_path(A, LINE, SUITE, 5, norm=NORM, tolerance=0.2),
     "block_profiles": lambda: mc.evaluate_blocks(
         A, A, B, SUITE, 1, ts=3, norm=NORM, keep_samples=True, control="random", draws=2

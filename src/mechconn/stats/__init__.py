@@ -35,3 +35,5 @@ from mechconn.stats._jackknife import delete_one_pair_means as delete_one_pair_m
 from mechconn.stats._jackknife import jackknife_interval as jackknife_interval
 from mechconn.stats._melded import MeldedBounds as MeldedBounds
 from mechconn.stats._melded import WeightedCount as WeightedCount
+from mechconn.stats._quantiles import find_quantile as find_quantile
+from mechconn.stats._quantiles import quantile_interval as quantile_interval
