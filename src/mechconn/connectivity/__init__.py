@@ -11,8 +11,6 @@ from mechconn.connectivity._block_profiles import AGAINST as AGAINST
 from mechconn.connectivity._block_profiles import BlockProfiles as BlockProfiles
 from mechconn.connectivity._blocks import BlockWalk as BlockWalk
 from mechconn.connectivity._blocks import evaluate_blocks as evaluate_blocks
-from mechconn.connectivity._blocks import group_parameters as group_parameters
-from mechconn.connectivity._blocks import walk_blocks as walk_blocks
 from mechconn.connectivity._disagreement import Disagreement as Disagreement
 from mechconn.connectivity._disagreement_search import DisagreementSearch as DisagreementSearch
 from mechconn.connectivity._evaluate_input_path import evaluate_input_path as evaluate_input_path
