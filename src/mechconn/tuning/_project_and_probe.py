@@ -15,6 +15,8 @@ from mechconn.tuning._features import FrozenFeatures
 from mechconn.tuning._last_layer import ITERATIONS, make_two_outputs
 from mechconn.tuning._row_labels import read_labels
 
+NOTHING = 1e-3
+"""Root mean square of a direction's logits below which it predicts nothing."""
 EXHAUSTED = 1e-12
 """Share of the features' variance below which nothing of them is left."""
 
@@ -28,9 +30,10 @@ class Pro2(MethodSettings, Method):
         pi_i = argmin mean CE(a pi . z + b, y),   |pi| = 1,   pi orthogonal to pi_1 ... pi_(i - 1),   a, b free,
 
     logistic regression in the orthogonal complement of those before, at a small L2 penalty. Of K > 2 classes direction
-    i asks for class (i - 1) mod K against the rest, by turns. Then, on the clean rows, logistic regression on the
-    `dims` numbers Pi z, each standardised, gives V, and the head becomes W = V Pi. Of two outputs, or one logit, as in
-    `DFR`.
+    i asks for class (i - 1) mod K against the rest, by turns. Where what is left of the features predicts the label no
+    more, the directions of largest variance left are taken, and the notes say from which on. Then, on the clean rows,
+    logistic regression on the `dims` numbers Pi z, each standardised, gives V, and the head becomes W = V Pi. Of two
+    outputs, or one logit, as in `DFR`.
 
     Few directions leave little for few rows to overfit, at the price of what they lack; all of them are a head on all
     features. The result's settings hold Pi as "directions", `dims` rows of as many numbers as there are features.
@@ -40,7 +43,7 @@ class Pro2(MethodSettings, Method):
     direction; the minimum, and turns among several classes, are ours.
 
     Attributes:
-        dims: how many directions, at most the rank of the features.
+        dims: how many directions, at most as many as the features span.
         strength: inverse of the penalty's weight in the head's regression (scikit-learn's C).
         source_strength: the same in the directions' regressions, over features divided by one number, the root mean
             square of their deviations.
@@ -69,7 +72,13 @@ class Pro2(MethodSettings, Method):
         z, y = (torch.cat([getattr(own, part) for own in sources]).cpu() for part in ("z", "y"))
         target = read_labels("Pro2", problem, frozen.layer, *frozen.of("clean data", problem.clean))
         target.check_classes("Pro2")
-        directions = self.find_directions(z.double().numpy(), y.numpy(), problem.seed)
+        directions, predictive = self.find_directions(z.double().numpy(), y.numpy(), problem.seed)
+        if predictive < self.dims:
+            problem.notes.append(
+                f"Pro2 found {predictive} directions that predict the label of the cued data; the other "
+                f"{self.dims - predictive} of dims={self.dims} are those of largest variance among what is left, which "
+                f"no label chose; set dims= to {max(predictive, 1)} to leave them out."
+            )
         biased = frozen.layer.bias is not None
         projected = target.z.double().cpu().numpy() @ directions.T
         weight, bias = self._fit_head(projected, target.y.cpu().numpy(), biased, problem.seed)
@@ -80,33 +89,34 @@ class Pro2(MethodSettings, Method):
 
     def find_directions(
         self, z: Float[np.ndarray, "n d"], y: Int[np.ndarray, " n"], seed: int
-    ) -> Float[np.ndarray, "k d"]:
-        """Pi: orthonormal rows, each predictive of the labels and orthogonal to all before.
+    ) -> tuple[Float[np.ndarray, "k d"], int]:
+        """(Pi, how many of its rows were chosen by the labels).
 
         Raises:
-            ValueError: one class, or fewer directions in the features.
+            ValueError: one class, or more directions than the features span.
         """
         classes = np.unique(y)
         if len(classes) < 2:
-            raise ValueError(f"the cued data hold only class {int(classes[0])}; Pro2 needs two classes or more")
+            raise ValueError(f"Pro2 needs cued data of two classes or more, got class {int(classes[0])} alone")
         asked = classes[1:] if len(classes) == 2 else classes
         left = z - z.mean(0)
-        whole = float((left**2).mean())
-        left = left / (np.sqrt(whole) or 1.0)
+        left = left / (np.sqrt((left**2).mean()) or 1.0)
         found = np.zeros((0, z.shape[1]))
         while len(found) < self.dims:
-            if whole == 0.0 or float((left**2).mean()) < EXHAUSTED:
+            wanted = y == asked[len(found) % len(asked)]
+            slope = _fit_logistic(left, wanted, self.source_strength, True, seed)[0][0]
+            if np.sqrt(((left @ slope) ** 2).mean()) < NOTHING:
+                break
+            found, left = _add_direction(found, left, slope)
+        predictive = len(found)
+        while len(found) < self.dims:
+            if (left**2).mean() < EXHAUSTED:
                 raise ValueError(
                     f"Pro2 asks for dims={self.dims} directions, and the features of the cued data span {len(found)}; "
                     f"set dims= to {max(len(found), 1)} or fewer"
                 )
-            slope = _fit_logistic(left, y == asked[len(found) % len(asked)], self.source_strength, True, seed)[0][0]
-            for _ in range(2):  # twice, so that rounding leaves them orthogonal
-                slope = slope - (found @ slope) @ found
-                slope = slope / np.linalg.norm(slope)
-            found = np.concatenate([found, slope[None]])
-            left = left - (left @ slope)[:, None] * slope
-        return found
+            found, left = _add_direction(found, left, np.linalg.svd(left, full_matrices=False)[2][0])
+        return found, predictive
 
     def _fit_head(
         self, x: Float[np.ndarray, "n k"], y: np.ndarray, biased: bool, seed: int
@@ -116,6 +126,14 @@ class Pro2(MethodSettings, Method):
         scale = np.where(scale > 0, scale, 1.0)
         weight, bias = make_two_outputs(*_fit_logistic((x - centre) / scale, y, self.strength, biased, seed))
         return weight / scale, bias - (weight / scale) @ centre
+
+
+def _add_direction(found: np.ndarray, left: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(the directions and one more, what is left of the features)."""
+    for _ in range(2):  # twice, so that rounding leaves them orthogonal
+        slope = slope - (found @ slope) @ found
+        slope = slope / np.linalg.norm(slope)
+    return np.concatenate([found, slope[None]]), left - (left @ slope)[:, None] * slope
 
 
 def _fit_logistic(
