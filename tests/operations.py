@@ -421,6 +421,9 @@ READING: dict[str, Operation] = {
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,
     "probe": probed,
+    "route": lambda model, data: mc.route(
+        {"a": model, "b": moved(model)}, mc.Suite({"cue": data, "hue": data}), source=data, clusters=3
+    ),
     "measure_neighbours": lambda model, data: mc.measure_neighbours(model, data, {"label": "label"}, k=3),
     "measure_relearning": relearned,
     "measure_relearning, on the user's rows": relearning_on,

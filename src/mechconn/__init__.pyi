@@ -102,6 +102,7 @@ from .mechanisms import Probe as Probe
 from .mechanisms import ProbeScore as ProbeScore
 from .mechanisms import ProbeTask as ProbeTask
 from .mechanisms import Reduction as Reduction
+from .mechanisms import Regret as Regret
 from .mechanisms import Relearned as Relearned
 from .mechanisms import Relearning as Relearning
 from .mechanisms import RelearningCurve as RelearningCurve
@@ -109,6 +110,9 @@ from .mechanisms import RelearningRun as RelearningRun
 from .mechanisms import RelearningTask as RelearningTask
 from .mechanisms import Reliances as Reliances
 from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
+from .mechanisms import Routed as Routed
+from .mechanisms import RoutedCluster as RoutedCluster
+from .mechanisms import RoutedGroup as RoutedGroup
 from .mechanisms import TuningRun as TuningRun
 from .mechanisms import TuningTask as TuningTask
 from .mechanisms import audit as audit
@@ -125,6 +129,7 @@ from .mechanisms import output_discrepancy as output_discrepancy
 from .mechanisms import probe as probe
 from .mechanisms import reliances as reliances
 from .mechanisms import representation_similarity as representation_similarity
+from .mechanisms import route as route
 from .mechanisms import split_by_agreement as split_by_agreement
 from .mechanisms import split_by_group as split_by_group
 from .merging import DARE as DARE

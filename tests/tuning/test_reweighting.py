@@ -97,7 +97,8 @@ def test_a_budget_counts_what_jtt_reads() -> None:
     suite = mc.Suite({"cue": rows(20, 3), "hue": rows(20, 4)})
     task = mc.TuningTask(build(norm_mlp), rows(24), suite, cued=CUED)
     method = mc.JTT(epochs=5, identify_epochs=5, batch_size=10)
-    for budget, count in (({"passes": 24}, 3), ({"epochs": 4}, 2)):
+    budgets: list[tuple[dict[str, Any], int]] = [({"passes": 24}, 3), ({"epochs": 4}, 2)]
+    for budget, count in budgets:
         settings = mc.compare_methods(task, {"JTT": method}, **budget).runs[1].settings
         assert (settings["identify_epochs"], settings["epochs"]) == (count, count)
     assert (mc.JTT(on="both").passes(2), mc.JTT().passes(1), mc.JTT(on="clean").passes(0)) == (3, 1, 1)
