@@ -35,6 +35,7 @@ PAGES = (
     "choosing",
     "extending",
     "features",
+    "few_rows_no_groups",
     "formats",
     "interventions",
     "map",
