@@ -150,7 +150,10 @@ def test_what_it_refuses() -> None:
         (lambda: mc.route({**two, "routed": two["a"]}, data, source=data), "'routed' stands for the choice"),
         (lambda: mc.route(two, data, source=data, features="c"), "names none of the models; name one of a, b"),
         (lambda: mc.route(two, suite, source=data, groups=[0] * 24), "the splits of a suite are the groups; leave out"),
-        (lambda: mc.route(two, shuffled, source=data, groups=[0] * 24), "the loader shuffles, so that groups cannot be"),
+        (
+            lambda: mc.route(two, shuffled, source=data, groups=[0] * 24),
+            "the loader shuffles, so that groups cannot be",
+        ),
         (lambda: mc.route(two, data, source=data, clusters=13), "different features that make them, 12, got 13; set"),
         (lambda: mc.route(two, data, source=data, clusters=2, groups=range(24)), "make clusters, and none is left"),
         (lambda: mc.route({**two, "c": wide}, data, source=data), "models must have the same classes, got"),

@@ -165,6 +165,11 @@ def test_what_they_refuse() -> None:
     for call, text in refused:
         with pytest.raises(ValueError, match=text):
             call()
+    broken = CUED[0].clone(), CUED[1]
+    broken[0][3, 1] = torch.nan
+    for method in (mc.JTT(), mc.AFR()):
+        with pytest.raises(ValueError, match="cued data: row 3 holds NaN or infinity"):
+            mc.fine_tune(build(mlp), method, clean=CLEAN, cued=broken)
     squared: Any = {"clean": (CLEAN[0], CLEAN[1].double()), "loss": lambda out, t: (out[:, 0] - t) ** 2}
     for method in (mc.AFR(on="clean"), mc.JTT(on="clean", **ONE_STEP)):
         with pytest.raises(ValueError, match=r"needs whole-number targets \[N\]"):

@@ -18,7 +18,6 @@ from mechconn.core import (
     isolate_rng,
     iterate_batches,
     keep_generator_states,
-    read_targets,
 )
 from mechconn.descent import (
     EVALUATED,
@@ -36,8 +35,8 @@ from mechconn.tuning._epoch_shares import share_epochs
 from mechconn.tuning._fresh_start import perturb, reset_buffers
 from mechconn.tuning._row_labels import classify_rows
 
-FIRST, ERRORS = "first/", "errors"
-"""Prefix of the first network's tensors in what checkpoints keep, and the numbers of rows that it gets wrong."""
+FIRST, ROWS, ERRORS = "first/", "rows", "errors"
+"""In what checkpoints keep: prefix of the first network's tensors, numbers of rows, and of those that it gets wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +104,11 @@ class JTT(Descent):
         """Train the first network, find its errors, then train with these weighted up."""
         read = list_data(self.on, problem)
         problem = replace(problem, clean=read[0][1], cued=tuple(data for _, data in read[1:]))
+        problem.kept[ROWS] = _count_rows(problem, read)
         start = {name: tensor.detach().clone() for name, tensor in _list_state(problem).items()}
         if self.identify_epochs:
             self._draw(problem, "first network", "set identify_epochs=0")
-            plain = _make_objective(problem, "identification", _count_rows(problem, read), lambda *_: 1.0)
+            plain = _make_objective(problem, "identification", _read_counts(problem), lambda *_: 1.0)
             schedule = replace(self, epochs=self.identify_epochs)
             descend(schedule, [plain], problem.model, problem.clean, problem.cued)
         # A run that is resumed behind this point finds the first network in its checkpoint.
@@ -124,7 +124,7 @@ class JTT(Descent):
     def objectives(self, problem: Problem) -> Sequence[Objective]:
         """["reweighted"]; `problem` holds the data that are read."""
         read = self._name_data(problem)
-        rows, made = _count_rows(problem, read), list[Objective]()
+        rows, made = _read_counts(problem), list[Objective]()
 
         def weigh(inputs: Inputs, targets: Tensor) -> Tensor:
             return 1.0 + (self.upweight - 1.0) * _find_errors(problem, inputs, targets).double()
@@ -142,7 +142,7 @@ class JTT(Descent):
     def remarks(self, problem: Problem, records: Records) -> Sequence[str]:
         """Where the errors are none, or all rows."""
         errors = int(problem.kept[ERRORS].sum())
-        rows = sum(_count_rows(problem, self._name_data(problem)))
+        rows = sum(_read_counts(problem))
         if 0 < errors < rows:
             return ()
         what = "no row" if not errors else "every row"
@@ -170,12 +170,20 @@ def _list_state(problem: Problem) -> dict[str, Tensor]:
     return dict(problem.model.named_parameters()) | dict(problem.model.named_buffers())
 
 
-def _count_rows(problem: Problem, read: Sequence[tuple[str, Data]]) -> list[int]:
-    """How many rows of each of the data count."""
-    data = [own for _, own in read]
-    with keep_generator_states(*data), isolate_rng(problem.seed, "JTT"):
-        targets = [read_targets(name, own, problem.network.module) for name, own in read]
-    return [int(problem.rows_counted(own).sum()) for own in targets]
+def _count_rows(problem: Problem, read: Sequence[tuple[str, Data]]) -> Tensor:
+    """How many rows of each of the data count; a row that is not finite is refused by the name of its data."""
+    network, counts = problem.network, []
+    with keep_generator_states(*(data for _, data in read)), isolate_rng(problem.seed, "JTT"):
+        for name, data in read:
+            size = network.compute.choose_batch_size(EVALUATED)
+            batches = iterate_batches(name, data, batch_size=size, device=network.device, model=network.module)
+            counts.append(sum(int(problem.rows_counted(targets).sum()) for _, targets in batches))
+    return torch.tensor(counts, dtype=torch.float64, device=network.device)
+
+
+def _read_counts(problem: Problem) -> list[int]:
+    """What `_count_rows` found."""
+    return [int(count) for count in problem.kept[ROWS]]
 
 
 def _make_objective(
