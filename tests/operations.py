@@ -54,17 +54,11 @@ METHODS: dict[str, Method] = {
     ),
     "DFR": mc.DFR(draws=2),
     "Pro2": mc.Pro2(dims=2),
-    "AFR": mc.AFR(),
-    "AFR, both": mc.AFR(on="both", gamma=2.0),
-    "JTT": mc.JTT(epochs=1, batch_size=8, identify_epochs=1),
-    "JTT, fresh": mc.JTT(epochs=1, batch_size=8, identify_epochs=1, on="both", start="fresh"),
+    "AFR": mc.AFR(on="both", gamma=2.0),
+    "JTT": mc.JTT(epochs=1, batch_size=8, identify_epochs=1, on="both", start="fresh"),
     "HardProbe, soup": mc.HardProbe("soup", epochs=2, batch_size=8, lr=0.1, heads=2),
     "LPFT, vat": mc.LPFT(
         probe=mc.HardProbe("vat", epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=1, batch_size=8)
-    ),
-    "LPFT, adversarial": mc.LPFT(
-        probe=mc.HardProbe("adversarial", epochs=1, batch_size=8, lr=0.1),
-        tuning=mc.NaiveFineTuning(epochs=1, batch_size=8),
     ),
     "CBFT, AdamW": mc.CBFT(
         epochs=2, batch_size=8, optimizer="adamw", warmup=0.5, weight_decay=0.05, weight_decay_on="matrices"
