@@ -53,6 +53,13 @@ METHODS: dict[str, Method] = {
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
     ),
     "DFR": mc.DFR(draws=2),
+    "Pro2": mc.Pro2(dims=2),
+    "AFR": mc.AFR(on="both", gamma=2.0),
+    "JTT": mc.JTT(epochs=1, batch_size=8, identify_epochs=1, on="both", start="fresh"),
+    "HardProbe, soup": mc.HardProbe("soup", epochs=2, batch_size=8, lr=0.1, heads=2),
+    "LPFT, vat": mc.LPFT(
+        probe=mc.HardProbe("vat", epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=1, batch_size=8)
+    ),
     "CBFT, AdamW": mc.CBFT(
         epochs=2, batch_size=8, optimizer="adamw", warmup=0.5, weight_decay=0.05, weight_decay_on="matrices"
     ),
@@ -448,6 +455,9 @@ READING: dict[str, Operation] = {
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,
     "probe": probed,
+    "route": lambda model, data: mc.route(
+        {"a": model, "b": moved(model)}, mc.Suite({"cue": data, "hue": data}), source=data, clusters=3
+    ),
     "measure_neighbours": lambda model, data: mc.measure_neighbours(model, data, {"label": "label"}, k=3),
     "measure_relearning": relearned,
     "measure_relearning, on the user's rows": relearning_on,

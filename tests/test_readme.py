@@ -37,6 +37,7 @@ PAGES = (
     "disagreement",
     "extending",
     "features",
+    "few_rows_no_groups",
     "formats",
     "input_paths",
     "interventions",

@@ -191,6 +191,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA, layers_b="all", permutations=3),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
+    "routed": lambda: mc.route({"<a>": A, "b": B}, SUITE, source=DATA, clusters=3),
     "relearning": relearned,
     "method_comparison": tuned,
     "audit": lambda: mc.audit(

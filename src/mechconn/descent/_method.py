@@ -211,6 +211,11 @@ class Method(abc.ABC):
     mixes_weights: ClassVar[bool] = False
     """Whether it takes points between the network and where it started, which low-rank factors do not give."""
 
+    @property
+    def reads_clean_data(self) -> bool:
+        """Whether its iterations take batches of the clean data; True by default."""
+        return True
+
     @abc.abstractmethod
     def run(self, problem: Problem, descend: Descend) -> None:
         """Change `problem.model` in place, by calls of `descend` or directly.

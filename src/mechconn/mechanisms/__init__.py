@@ -103,6 +103,11 @@ from mechconn.mechanisms._representation_result import RepresentationSimilarity 
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
+from mechconn.mechanisms._route import route as route
+from mechconn.mechanisms._routed import Regret as Regret
+from mechconn.mechanisms._routed import Routed as Routed
+from mechconn.mechanisms._routed import RoutedCluster as RoutedCluster
+from mechconn.mechanisms._routed import RoutedGroup as RoutedGroup
 from mechconn.mechanisms._row_means import compute_difference as compute_difference
 from mechconn.mechanisms._settled_differences import compare_read_effects as compare_read_effects
 from mechconn.mechanisms._settled_differences import compare_read_over_samples as compare_read_over_samples
