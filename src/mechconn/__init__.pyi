@@ -200,6 +200,7 @@ from .tuning import LPFT as LPFT
 from .tuning import UNDO as UNDO
 from .tuning import ConnectedFineTuning as ConnectedFineTuning
 from .tuning import ConvexCombination as ConvexCombination
+from .tuning import Distillation as Distillation
 from .tuning import FreshBlocks as FreshBlocks
 from .tuning import GroupDRO as GroupDRO
 from .tuning import LastLayerRetraining as LastLayerRetraining
@@ -210,6 +211,7 @@ from .tuning import PathRepair as PathRepair
 from .tuning import Scratch as Scratch
 from .tuning import ShrinkAndPerturb as ShrinkAndPerturb
 from .tuning import VREx as VREx
+from .tuning import distill as distill
 from .tuning import fine_tune as fine_tune
 
 __version__: str
