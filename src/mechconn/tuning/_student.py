@@ -192,19 +192,20 @@ class _Lesson:
         return self._problem.mean_of(found.to(outputs), targets)
 
     def _try_second_derivatives(self, term: Tensor) -> None:
-        """Once: raise in one line where the student's gradients have none."""
+        """Before the first step: raise in one line where the student's gradients have no gradients."""
         if self._tried or not term.requires_grad:
             return
         self._tried = True
-        weights = [own for own in self._problem.model.parameters() if own.requires_grad]
         try:
-            torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            term.backward(retain_graph=True)
         except RuntimeError as error:
             reason = str(error).splitlines()[0].partition(". ")[0]
             raise ValueError(
                 f"jacobian needs second derivatives, which some layer of the student does not give ({reason}); set "
                 "jacobian=0"
             ) from error
+        finally:
+            self._problem.model.zero_grad(set_to_none=True)
 
     def _check_outputs(self, who: str, outputs: Tensor) -> None:
         """Raise unless a network classifies whole rows."""
