@@ -193,7 +193,7 @@ class _Lesson:
 
     def _try_second_derivatives(self, term: Tensor) -> None:
         """Before the first step: raise in one line where the student's gradients have no gradients."""
-        if self._tried or not term.requires_grad:
+        if self._tried or not term.requires_grad or self._problem.workers.count > 1:
             return
         self._tried = True
         try:
