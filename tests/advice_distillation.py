@@ -84,7 +84,9 @@ DISTILLATION_ADVICE: dict[str, Advice] = {
         "use loss=mechconn.losses.cross_entropy or another, or train the student on the teacher's outputs as targets",
         (
             lambda: teach(loss=mc.losses.cross_entropy),
-            lambda: mc.train(build(mlp, 2), (X, build(mlp, 1)(X).detach()), mc.Training(**QUICK), loss=mc.losses.squared),
+            lambda: mc.train(
+                build(mlp, 2), (X, build(mlp, 1)(X).detach()), mc.Training(**QUICK), loss=mc.losses.squared
+            ),
         ),
     ),
     "COMPILED": Advice(

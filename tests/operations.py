@@ -391,6 +391,12 @@ READING: dict[str, Operation] = {
     "compare_mechanisms, runs": lambda model, data: mc.compare_mechanisms(
         [model, model], [model, model], mc.Suite({"cue": data, "hue": data})
     ),
+    "measure_transfer": lambda model, data: mc.measure_transfer(
+        model, build(narrow, dtype=next(model.parameters()).dtype), mc.Suite({"cue": data, "hue": data})
+    ),
+    "measure_transfer, the student": lambda model, data: mc.measure_transfer(
+        build(narrow, dtype=next(model.parameters()).dtype), model, mc.Suite({"cue": data, "hue": data})
+    ),
     "output_discrepancy": lambda model, data: mc.output_discrepancy(
         model, mc.with_parameters(model, beside(model)[1]), mc.Suite({"cue": data, "hue": data})
     ),
@@ -436,7 +442,6 @@ READING: dict[str, Operation] = {
         model, build(narrow, dtype=next(model.parameters()).dtype), DISTILLATION, data
     ),
     "distill, gradients and features": distilling(jacobian=0.5, contrastive=0.5),
-    "distill, without labels": distilling(label_share=0.0, temperature=1.0),
     "distill, reduced precision": distilling(compute=mc.Compute(precision="auto")),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),

@@ -109,6 +109,8 @@ from .mechanisms import RelearningRun as RelearningRun
 from .mechanisms import RelearningTask as RelearningTask
 from .mechanisms import Reliances as Reliances
 from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
+from .mechanisms import Transfer as Transfer
+from .mechanisms import TransferredEffect as TransferredEffect
 from .mechanisms import TuningRun as TuningRun
 from .mechanisms import TuningTask as TuningTask
 from .mechanisms import audit as audit
@@ -120,6 +122,7 @@ from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
 from .mechanisms import measure_neighbours as measure_neighbours
 from .mechanisms import measure_relearning as measure_relearning
+from .mechanisms import measure_transfer as measure_transfer
 from .mechanisms import mechanism_map as mechanism_map
 from .mechanisms import output_discrepancy as output_discrepancy
 from .mechanisms import probe as probe
