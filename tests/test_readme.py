@@ -33,6 +33,7 @@ PAGES = (
     "arithmetic",
     "changing",
     "choosing",
+    "distillation",
     "extending",
     "features",
     "formats",
