@@ -25,6 +25,8 @@ import mechconn as mc
 from mechconn.core import Record
 from mechconn.paper import (
     ArithmeticResult,
+    DistillationResult,
+    DistillationSummary,
     Numbers,
     ReluResult,
     StarCell,
@@ -97,12 +99,20 @@ def arithmetic_cell(seed: int = 0) -> ArithmeticResult:
     return ArithmeticResult("<digits>", 0.8, seed, {"plus clean": found}, {"theta_C": cast(mc.Relearned, relearned())})
 
 
+@cache
 def transferred() -> mc.Transfer:
     """One effect of the teacher's that comes over in part, and one that the teacher does not have."""
     y = torch.arange(60) % 2
     eye, mixed = torch.eye(2), torch.where(y * torch.arange(60) % 3 == 1, 1 - y, y)
     suite = mc.Suite({"cue": (eye[y], y), "<rand_cue>": (eye[1 - y], y), "hue": (eye[mixed], y), "shade": (eye[y], y)})
     return mc.measure_transfer(nn.Identity(), NARROW, suite, least=0.25)
+
+
+def distillation_cell(seed: int = 0) -> DistillationResult:
+    """A cell of the recipe from networks of no training."""
+    found = transferred()
+    students: Any = {"clean": {"labels alone": found, "<KD>": found, "KD of theta_NC": found}}
+    return DistillationResult("<digits>", 0.8, seed, {"theta_C": found.teacher, "theta_NC": found.student}, students)
 
 
 def star() -> mc.FittedStar:
@@ -170,6 +180,8 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     ),
     "arithmetic_cell": lambda: arithmetic_cell(),
     "arithmetic": lambda: summarise_arithmetic([arithmetic_cell(), arithmetic_cell(1)]),
+    "distillation_cell": lambda: distillation_cell(),
+    "distillation": lambda: DistillationSummary((distillation_cell(), distillation_cell(1))),
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),

@@ -69,11 +69,16 @@ class DistillationResult(RunPart, kind="distillation_cell"):
 
     def sections(self) -> list[Section]:
         """A table of every student's effects and ratios."""
-        return [_make_cell_section(on, students) for on, students in self.students.items()]
+        return [self._make_section(on, students) for on, students in self.students.items()]
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the effects of every student on the first kind of rows, and of the teacher."""
         return draw_students([self], next(iter(self.students)), ax)
+
+    def _make_section(self, on: DistilledOn, students: Mapping[str, Transfer]) -> Section:
+        table, said = _make_cell_table(students), "; ".join(f"{name}: {found}" for name, found in students.items())
+        figure = Drawing(lambda: draw_students([self], on), f"Effects of one seed. {said}")
+        return Section(f"Distilled on {on} rows", figures=(figure,), tables=(table,), note=CELL_NOTE)
 
     def __str__(self) -> str:
         lines = [f"{self.place}, seed {self.seed}"]
@@ -83,7 +88,10 @@ class DistillationResult(RunPart, kind="distillation_cell"):
         return "\n".join(lines)
 
 
-def _make_cell_section(on: DistilledOn, students: Mapping[str, Transfer]) -> Section:
+CELL_NOTE = "Effects on accuracy in points, of those on theta_C; below, the ratio with Fieller's set over test rows."
+
+
+def _make_cell_table(students: Mapping[str, Transfer]) -> Table:
     rows = []
     splits = list(next(iter(students.values())))
     for name, found in students.items():
@@ -93,9 +101,7 @@ def _make_cell_section(on: DistilledOn, students: Mapping[str, Transfer]) -> Sec
             ratio = "" if own.ratio is None or own.ratios is None else f"{own.ratio:.2f} ({own.ratios.describe('.2f')})"
             cells.append(Cell(own.verdict, f"{100 * own.effect:+.1f} of {100 * own.of:+.1f}\n{ratio}"))
         rows.append((name, *cells))
-    note = "Effects on accuracy in points, of those on theta_C; below, the ratio with Fieller's set over test rows."
-    columns = ("student", *map(abbreviate_split, splits))
-    return Section(f"Distilled on {on} rows", tables=(Table(columns, tuple(rows)),), note=note)
+    return Table(("student", *map(abbreviate_split, splits)), tuple(rows))
 
 
 @dataclass(frozen=True)
