@@ -44,6 +44,7 @@ class DistillationSettings(Settings):
     """Students of theta_C and of theta_NC, distilled on clean rows and on rows with the cue.
 
     Attributes:
+        network: architecture of the teachers; also "perceptron".
         student: architecture of the students; planted data always take the perceptron.
         student_width: its width.
         methods: name -> how theta_C is distilled. The first is also that of theta_NC, the control teacher, and with
@@ -54,6 +55,7 @@ class DistillationSettings(Settings):
         margin: the largest effect on accuracy that counts as none.
     """
 
+    network: NetworkName = "small_convnet"  # pyright: ignore[reportIncompatibleVariableOverride]
     student: NetworkName = "small_convnet"
     student_width: Annotated[int, Field(ge=1)] = 8
     methods: Annotated[dict[str, PlainDistillation], Field(min_length=1)]
@@ -83,8 +85,8 @@ class DistillationRecipe(Recipe):
             own: dict[str, Any] = {"rows": 300, "test_rows": 200, "seeds": (0, 1), "width": 8, "student_width": 4,
                                    "training": Training(epochs=3, batch_size=50, lr=0.1, milestones=(2,))}  # fmt: skip
         elif scale == "small":
-            how = {"epochs": 10, "batch_size": 64, "lr": 0.05}
-            own = {"seeds": (0, 1, 2)}
+            how = {"epochs": 8, "batch_size": 64, "lr": 0.05}
+            own = {"seeds": (0, 1, 2), "width": 16, "student_width": 6}
         else:
             base = {k: v for k, v in make_base_settings("paper", images).items() if k != "clean_samples"}
             how, own = {"batch_size": 256}, {"seeds": tuple(range(5)), "student_width": 24}

@@ -9,9 +9,9 @@ t, the set of ratios that are not rejected is
     a = m_2^2 - t^2 V_22,      b = m_1 m_2 - t^2 V_12,      c = m_1^2 - t^2 V_11.
 
 Where a > 0, mu_2 is shown to differ from zero at that level, and the set is the interval between the roots. Else the
-data allow ratios of any size: the set is all but an open interval, or the whole line. No bounded interval
-holds as often as stated whatever mu_2 is (Gleser & Hwang 1987). Fieller's set holds exactly where the estimates are normal and
-V is estimated from as many degrees of freedom as t has; of other values approximately, the better the more rows.
+data allow ratios of any size: the set is all but an open interval, or the whole line. No bounded interval holds as
+often as stated whatever mu_2 is (Gleser & Hwang 1987). Fieller's set holds exactly where the estimates are normal and V
+is estimated from as many degrees of freedom as t has; of other values approximately, the better the more rows.
 
 Source: Fieller 1954, *Some problems in interval estimation*; Gleser & Hwang 1987, *The nonexistence of 100(1 - alpha) %
 confidence sets of finite expected diameter in errors-in-variables and related models*.
