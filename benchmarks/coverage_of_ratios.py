@@ -91,7 +91,7 @@ def main() -> None:
             sys.stdout.write(f"  {kind}, {rows} rows, mean {bottom:g}: {first:.3f}, {second:.3f}\n")
     sys.stdout.write("right and wrong: (Fieller misses, quotients miss, wrong verdicts), of data sets with a ratio\n")
     for name, design in DESIGNS.items():
-        misses = sum(count_misses(*design, draw) for _ in range(RUNS))
+        misses = np.sum([count_misses(*design, draw) for _ in range(RUNS)], axis=0)
         shares = misses[:3] / max(misses[3], 1)
         sys.stdout.write(f"  {name}: {shares[0]:.3f}, {shares[1]:.3f}, {shares[2]:.3f} of {misses[3]}\n")
 

@@ -71,9 +71,11 @@ def test_the_set_of_paired_rows_is_what_t_tests_of_single_ratios_leave() -> None
     found = measured(suite)["rand_cue"]
     assert found.ratio == pytest.approx(float(moves[:, 1].mean() / moves[:, 0].mean()), rel=1e-12)
     for edge in edges(found):
-        assert ttest_1samp((moves[:, 1] - edge * moves[:, 0]).numpy(), 0.0).pvalue == pytest.approx(0.05, rel=1e-6)
+        tested: Any = ttest_1samp((moves[:, 1] - edge * moves[:, 0]).numpy(), 0.0)
+        assert tested.pvalue == pytest.approx(0.05, rel=1e-6)
     assert found.gap is not None
-    low, high = ttest_1samp((0.5 * moves[:, 0] - moves[:, 1]).numpy(), 0.0).confidence_interval(0.95)
+    tested = ttest_1samp((0.5 * moves[:, 0] - moves[:, 1]).numpy(), 0.0)
+    low, high = tested.confidence_interval(0.95)
     assert found.gap.interval == pytest.approx((low, high)) and found.gap.effect == pytest.approx((low + high) / 2)
 
 

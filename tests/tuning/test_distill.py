@@ -97,9 +97,10 @@ def slow_contrast(first: Tensor, second: Tensor, tau: float) -> Tensor:
 
 
 @pytest.mark.parametrize("terms", [{"jacobian": 0.7}, {"contrastive": 0.6}, {"jacobian": 0.2, "contrastive": 0.3}])
-def test_a_run_is_that_of_the_slow_implementation(terms: dict[str, float]) -> None:
+def test_a_run_is_that_of_the_slow_implementation(terms: dict[str, Any]) -> None:
     """Two epochs with momentum and decay; features of 7 numbers against 5, and maps that are trained and dropped."""
-    teacher, student = build(wide, 1), build(mlp, 2)
+    teacher: Any = build(wide, 1)
+    student: Any = build(mlp, 2)
     method = mc.Distillation(temperature=3.0, label_share=0.1, epochs=2, lr=0.1, projection=4, **terms)
     tuned = mc.distill(teacher, student, method, BATCHES, seed=3)
     theta = copy.deepcopy(student)
@@ -190,7 +191,8 @@ def test_without_a_share_no_label_is_read() -> None:
 
 def test_labels_alone_are_plain_training() -> None:
     """A share of one is a control: what cross-entropy makes of the same start, batches and schedule."""
-    student, shared = build(norm_mlp, 2), {"epochs": 2, "lr": 0.05}
+    student: nn.Module = build(norm_mlp, 2)
+    shared: Any = {"epochs": 2, "lr": 0.05}
     alone = mc.distill(build(wide, 1), student, mc.Distillation(label_share=1.0, **shared), BATCHES)
     plain = mc.fine_tune(student, mc.NaiveFineTuning(**shared), clean=BATCHES)
     assert alone.history == plain.history
@@ -237,8 +239,8 @@ def test_validation_chooses_by_labels_and_soft_targets_together() -> None:
 
 def test_one_logit_counts_as_two_classes() -> None:
     """A student of one logit learns from two outputs what it learns from their difference."""
-    pair = build(lambda: nn.Linear(FEATURES, 2), 1)
-    single = build(lambda: nn.Linear(FEATURES, 1))
+    pair: Any = build(lambda: nn.Linear(FEATURES, 2), 1)
+    single: Any = build(lambda: nn.Linear(FEATURES, 1))
     with torch.no_grad():
         single.weight.copy_(pair.weight[1:] - pair.weight[:1])
         single.bias.copy_(pair.bias[1:] - pair.bias[:1])
