@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from mechconn.mechanisms._observational import can_pair, compares_within_classes
@@ -27,6 +26,8 @@ from mechconn.stats import PairMoments, clopper_pearson
 
 TwoSides = tuple[SplitOutcome, SplitOutcome]
 """One split on two networks."""
+WeightedCell = tuple[float, Tensor]
+"""A weight, and both networks' values on the rows of a cell, [n, 2]."""
 
 
 class EffectMoments(NamedTuple):
@@ -71,7 +72,7 @@ def compute_effect_moments(before: TwoSides, after: TwoSides, on: str) -> Effect
     )
 
 
-def _make_moments(mean: Tensor, parts: list[tuple[float, Float[Tensor, "n 2"]]]) -> EffectMoments | None:
+def _make_moments(mean: Tensor, parts: list[WeightedCell]) -> EffectMoments | None:
     """Cells of independent rows."""
     if min(len(values) for _, values in parts) < 2:
         return None
@@ -81,7 +82,7 @@ def _make_moments(mean: Tensor, parts: list[tuple[float, Float[Tensor, "n 2"]]])
 
 
 def _make_clustered_moments(
-    mean: Tensor, parts: list[tuple[float, Float[Tensor, "n 2"]]], numbers: list[Tensor], paired: bool
+    mean: Tensor, parts: list[WeightedCell], numbers: list[Tensor], paired: bool
 ) -> EffectMoments | None:
     """Cells whose rows come in clusters, which may be the same in several of them."""
     every, place = torch.cat(numbers).unique(return_inverse=True)
