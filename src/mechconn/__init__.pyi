@@ -125,6 +125,8 @@ from .mechanisms import RepresentationSimilarity as RepresentationSimilarity
 from .mechanisms import Routed as Routed
 from .mechanisms import RoutedCluster as RoutedCluster
 from .mechanisms import RoutedGroup as RoutedGroup
+from .mechanisms import Transfer as Transfer
+from .mechanisms import TransferredEffect as TransferredEffect
 from .mechanisms import TuningRun as TuningRun
 from .mechanisms import TuningTask as TuningTask
 from .mechanisms import audit as audit
@@ -136,6 +138,7 @@ from .mechanisms import measure_groups as measure_groups
 from .mechanisms import measure_invariance as measure_invariance
 from .mechanisms import measure_neighbours as measure_neighbours
 from .mechanisms import measure_relearning as measure_relearning
+from .mechanisms import measure_transfer as measure_transfer
 from .mechanisms import mechanism_map as mechanism_map
 from .mechanisms import output_discrepancy as output_discrepancy
 from .mechanisms import probe as probe
@@ -226,6 +229,7 @@ from .tuning import LPFT as LPFT
 from .tuning import UNDO as UNDO
 from .tuning import ConnectedFineTuning as ConnectedFineTuning
 from .tuning import ConvexCombination as ConvexCombination
+from .tuning import Distillation as Distillation
 from .tuning import FreshBlocks as FreshBlocks
 from .tuning import GroupDRO as GroupDRO
 from .tuning import HardProbe as HardProbe
@@ -238,6 +242,7 @@ from .tuning import Pro2 as Pro2
 from .tuning import Scratch as Scratch
 from .tuning import ShrinkAndPerturb as ShrinkAndPerturb
 from .tuning import VREx as VREx
+from .tuning import distill as distill
 from .tuning import fine_tune as fine_tune
 
 __version__: str

@@ -25,6 +25,8 @@ import mechconn as mc
 from mechconn.core import Record
 from mechconn.paper import (
     ArithmeticResult,
+    DistillationResult,
+    DistillationSummary,
     Numbers,
     ReluResult,
     StarCell,
@@ -45,6 +47,7 @@ NORM = mc.Reestimate(DATA, label="the training data")
 METRICS = {"largest": mc.Metric(lambda z, y: z.softmax(1).max(1).values, (0.0, 1.0))}
 A, B, C = (build(norm_mlp, seed).eval() for seed in range(3))
 NORMED = build(lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 0).eval()
+NARROW = build(lambda: nn.Linear(2, 2), 3)
 LINE = mc.LinearPath.between(A, B)
 QUICK = mc.Relearning(steps=(0, 2, 5), seeds=2, batch_size=8, lr=0.1)
 
@@ -94,6 +97,22 @@ def arithmetic_cell(seed: int = 0) -> ArithmeticResult:
         draws=1,
     )
     return ArithmeticResult("<digits>", 0.8, seed, {"plus clean": found}, {"theta_C": cast(mc.Relearned, relearned())})
+
+
+@cache
+def transferred() -> mc.Transfer:
+    """One effect of the teacher's that comes over in part, and one that the teacher does not have."""
+    y = torch.arange(60) % 2
+    eye, mixed = torch.eye(2), torch.where(y * torch.arange(60) % 3 == 1, 1 - y, y)
+    suite = mc.Suite({"cue": (eye[y], y), "<rand_cue>": (eye[1 - y], y), "hue": (eye[mixed], y), "shade": (eye[y], y)})
+    return mc.measure_transfer(nn.Identity(), NARROW, suite, least=0.25)
+
+
+def distillation_cell(seed: int = 0) -> DistillationResult:
+    """A cell of the recipe from networks of no training."""
+    found = transferred()
+    students: Any = {"clean": {"labels alone": found, "<KD>": found, "KD of theta_NC": found}}
+    return DistillationResult("<digits>", 0.8, seed, {"theta_C": found.teacher, "theta_NC": found.student}, students)
 
 
 def star() -> mc.FittedStar:
@@ -154,6 +173,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
         A, DATA, {"name": "swap-column", "columns": 0}, 3, metrics=METRICS
     ),
     "comparison": lambda: mc.compare_mechanisms(A, B, SUITE, metrics=METRICS),
+    "transfer": lambda: transferred(),
     "output_discrepancy": lambda: mc.output_discrepancy(A, B, SUITE),
     "group_accuracies": lambda: mc.measure_groups(A, DATA, [0, 1, 2] * 8, train_groups=[0, 1, 2, 2] * 6),
     "mechanism_map": lambda: mc.mechanism_map({"a": A, "b": B, "c": C}, SUITE, ts=3, norm=NORM),
@@ -189,6 +209,9 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "arithmetic_cell": lambda: arithmetic_cell(),
     "arithmetic": lambda: summarise_arithmetic([arithmetic_cell(), arithmetic_cell(1)]),
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA, layers_b="all", permutations=3),
+    "distillation_cell": lambda: distillation_cell(),
+    "distillation": lambda: DistillationSummary((distillation_cell(), distillation_cell(1))),
+    "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
     "routed": lambda: mc.route({"<a>": A, "b": B}, SUITE, source=DATA, clusters=3),

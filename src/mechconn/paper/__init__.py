@@ -14,6 +14,9 @@ from mechconn.paper._cue_result import CueResult as CueResult
 from mechconn.paper._cue_sections import PublishedAccuracy as PublishedAccuracy
 from mechconn.paper._departures import list_departures as list_departures
 from mechconn.paper._departures import write_departures as write_departures
+from mechconn.paper._distillation_recipe import DistillationRecipe as DistillationRecipe
+from mechconn.paper._distillation_result import DistillationResult as DistillationResult
+from mechconn.paper._distillation_result import DistillationSummary as DistillationSummary
 from mechconn.paper._engines import ENGINES as ENGINES
 from mechconn.paper._engines import CellEngine as CellEngine
 from mechconn.paper._engines import EngineName as EngineName

@@ -1,7 +1,9 @@
-"""Fine-tuning: CBFT and its rivals."""
+"""Fine-tuning: CBFT and its rivals; distillation."""
 
 from mechconn.tuning._cbft import CBFT as CBFT
 from mechconn.tuning._connected import ConnectedFineTuning as ConnectedFineTuning
+from mechconn.tuning._distill import distill as distill
+from mechconn.tuning._distillation import Distillation as Distillation
 from mechconn.tuning._environments import IRM as IRM
 from mechconn.tuning._environments import ConvexCombination as ConvexCombination
 from mechconn.tuning._environments import GroupDRO as GroupDRO
