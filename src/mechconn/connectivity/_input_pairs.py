@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -155,19 +156,29 @@ def _pair_within(labels: Tensor, others: Tensor, order: Tensor, same: bool, seed
 
 def _pair_across(labels: Tensor, others: Tensor, order: Tensor, same: bool, seed: int) -> _Rows:
     """Rows of two classes: each row in order with the first free one that has another label."""
-    rows: list[Any] = order.tolist()
     if not same:
-        free: list[Any] = torch.randperm(len(others), generator=make_generator(seed, "pairs", "c")).tolist()
-        return list(_match_labels(rows, free, labels, others))
-    half = len(rows) // 2
-    return list(_match_labels(rows[:half], rows[half:], labels, others))
+        free = torch.randperm(len(others), generator=make_generator(seed, "pairs", "c"))
+        return _match_labels(order, free, labels, others)
+    half = len(order) // 2
+    return _match_labels(order[:half], order[half:], labels, others)
 
 
-def _match_labels(rows: list[int], free: list[int], labels: Tensor, others: Tensor) -> Iterator[tuple[int, int]]:
-    for row in rows:
-        place = next((i for i, other in enumerate(free) if others[other] != labels[row]), None)
-        if place is not None:
-            yield row, free.pop(place)
+def _match_labels(rows: Tensor, free: Tensor, labels: Tensor, others: Tensor) -> _Rows:
+    """Each row with the first free one of another label, of queues by label."""
+    queues: dict[int, deque[tuple[int, int]]] = defaultdict(deque)
+    for place, (row, label) in enumerate(zip(free.tolist(), others[free].tolist(), strict=True)):
+        queues[label].append((place, row))
+    found: _Rows = []
+    for row, label in zip(rows.tolist(), labels[rows].tolist(), strict=True):
+        ready = [queue for other, queue in queues.items() if other != label and queue]
+        if ready:
+            found.append((row, _take_first(ready)))
+    return found
+
+
+def _take_first(queues: list[deque[tuple[int, int]]]) -> int:
+    """The row of the smallest place, taken from its queue."""
+    return min(queues, key=lambda queue: queue[0][0]).popleft()[1]
 
 
 def _keep_few(chosen: _Rows, labels: Tensor, per_class: int | None) -> _Rows:
