@@ -7,6 +7,10 @@ from mechconn.paper._arithmetic_result import ArithmeticResult as ArithmeticResu
 from mechconn.paper._arithmetic_result import ArithmeticSummary as ArithmeticSummary
 from mechconn.paper._arithmetic_result import summarise_arithmetic as summarise_arithmetic
 from mechconn.paper._claims import Claim as Claim
+from mechconn.paper._clockpizza_recipe import ClockPizzaRecipe as ClockPizzaRecipe
+from mechconn.paper._clockpizza_recipe import ClockPizzaSettings as ClockPizzaSettings
+from mechconn.paper._clockpizza_result import AdditionPair as AdditionPair
+from mechconn.paper._clockpizza_result import ClockPizza as ClockPizza
 from mechconn.paper._cue_recipe import CueRecipe as CueRecipe
 from mechconn.paper._cue_recipe import TuningRecipe as TuningRecipe
 from mechconn.paper._cue_result import CellPath as CellPath
@@ -22,6 +26,15 @@ from mechconn.paper._engines import run_jobs as run_jobs
 from mechconn.paper._fig13 import Fig13 as Fig13
 from mechconn.paper._fig13 import Fig13Summary as Fig13Summary
 from mechconn.paper._fig13 import ReluResult as ReluResult
+from mechconn.paper._modular_addition import AdditionArchitecture as AdditionArchitecture
+from mechconn.paper._modular_addition import AdditionMeasures as AdditionMeasures
+from mechconn.paper._modular_addition import OneLayerTransformer as OneLayerTransformer
+from mechconn.paper._modular_addition import compute_circularity as compute_circularity
+from mechconn.paper._modular_addition import compute_distance_irrelevance as compute_distance_irrelevance
+from mechconn.paper._modular_addition import compute_gradient_symmetricity as compute_gradient_symmetricity
+from mechconn.paper._modular_addition import divide_pairs as divide_pairs
+from mechconn.paper._modular_addition import list_pairs as list_pairs
+from mechconn.paper._modular_addition import measure_addition as measure_addition
 from mechconn.paper._quickstart import QUICK_NOTE as QUICK_NOTE
 from mechconn.paper._quickstart import choose_demo_changes as choose_demo_changes
 from mechconn.paper._recipe import SCALES as SCALES
