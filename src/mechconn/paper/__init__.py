@@ -35,6 +35,10 @@ from mechconn.paper._modular_addition import compute_gradient_symmetricity as co
 from mechconn.paper._modular_addition import divide_pairs as divide_pairs
 from mechconn.paper._modular_addition import list_pairs as list_pairs
 from mechconn.paper._modular_addition import measure_addition as measure_addition
+from mechconn.paper._poisons_recipe import PoisonsRecipe as PoisonsRecipe
+from mechconn.paper._poisons_recipe import PoisonsSettings as PoisonsSettings
+from mechconn.paper._poisons_result import Poisons as Poisons
+from mechconn.paper._poisons_result import PoisonsCell as PoisonsCell
 from mechconn.paper._quickstart import QUICK_NOTE as QUICK_NOTE
 from mechconn.paper._quickstart import choose_demo_changes as choose_demo_changes
 from mechconn.paper._recipe import SCALES as SCALES
@@ -60,6 +64,11 @@ from mechconn.paper._run_tables import ValueTable as ValueTable
 from mechconn.paper._run_tables import sort_splits as sort_splits
 from mechconn.paper._run_tables import tabulate_accuracies as tabulate_accuracies
 from mechconn.paper._run_tables import tabulate_barriers as tabulate_barriers
+from mechconn.paper._several_cues import JoinedSet as JoinedSet
+from mechconn.paper._several_cues import MarkCue as MarkCue
+from mechconn.paper._several_cues import divide_among_cues as divide_among_cues
+from mechconn.paper._several_cues import make_cues as make_cues
+from mechconn.paper._several_cues import make_cues_suite as make_cues_suite
 from mechconn.paper._settings import PRESETS as PRESETS
 from mechconn.paper._settings import PathSettings as PathSettings
 from mechconn.paper._settings import Settings as Settings
