@@ -11,6 +11,10 @@ from mechconn.paper._clockpizza_recipe import ClockPizzaRecipe as ClockPizzaReci
 from mechconn.paper._clockpizza_recipe import ClockPizzaSettings as ClockPizzaSettings
 from mechconn.paper._clockpizza_result import AdditionPair as AdditionPair
 from mechconn.paper._clockpizza_result import ClockPizza as ClockPizza
+from mechconn.paper._contributors_recipe import ContributorsRecipe as ContributorsRecipe
+from mechconn.paper._contributors_recipe import ContributorsSettings as ContributorsSettings
+from mechconn.paper._contributors_result import Contributors as Contributors
+from mechconn.paper._contributors_result import ContributorsCell as ContributorsCell
 from mechconn.paper._cue_recipe import CueRecipe as CueRecipe
 from mechconn.paper._cue_recipe import TuningRecipe as TuningRecipe
 from mechconn.paper._cue_result import CellPath as CellPath

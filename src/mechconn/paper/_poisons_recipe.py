@@ -72,10 +72,8 @@ class PoisonsRecipe(Recipe):
             proportions=(0.9,),
             seeds=(0, 1) if smoke else (0, 1, 2, 3, 4),
             cues=("place", "hue") if smoke else ("place", "hue", "tick"),
-            rows=400 if smoke else None,
-            test_rows=200 if smoke else None,
             width=8 if smoke else 16,
-            training=Training(epochs=10 if smoke else 15, batch_size=50, lr=0.1, milestones=(8,) if smoke else (10, 13)),
+            training=Training(epochs=8 if smoke else 15, batch_size=50, lr=0.1, milestones=(6,) if smoke else (10, 13)),
             methods={
                 **({} if smoke else {"FT-M": NaiveFineTuning(lr=0.01, epochs=epochs, batch_size=60)}),
                 "FT-L": NaiveFineTuning(lr=0.1, epochs=epochs, batch_size=60),
