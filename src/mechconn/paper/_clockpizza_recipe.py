@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
 from mechconn.core import CommaSeparated, Config, check_distinct, derive_seed
 from mechconn.descent import AdamW, Training
-from mechconn.paper._clockpizza_result import (
-    COPIES,
-    WAYS,
-    AdditionPair,
-    ClockPizza,
-    Kind,
-    Way,
-    summarise_clockpizza,
-)
+from mechconn.paper._clockpizza_pair import COPIES, WAYS, AdditionLine, AdditionPair, Kind, Way
+from mechconn.paper._clockpizza_result import ClockPizza, summarise_clockpizza
 from mechconn.paper._clockpizza_steps import add_step, copy_step, describe_step, line_step
 from mechconn.paper._modular_addition import AdditionArchitecture
 from mechconn.paper._recipe import Recipe, Scale
@@ -107,7 +101,7 @@ class ClockPizzaRecipe(Recipe):
     )
 
     def settings(self, scale: Scale, images: bool) -> ClockPizzaSettings:
-        """The source's at paper scale; a smaller modulus and shorter trainings, with a lower last rate, at the others."""
+        """The source's at paper scale; at the others a smaller modulus, shorter trainings, and a lower last rate."""
         if scale == "paper":
             return ClockPizzaSettings(training=_make_training(20_000))
         if scale == "small":
@@ -126,7 +120,7 @@ class ClockPizzaRecipe(Recipe):
         _check_settings(settings)
         seeds = settings.seeds
         following = seeds if len(seeds) == 2 else (*seeds, seeds[0])
-        pairs = list(zip(following, following[1:], strict=False))
+        pairs = list(pairwise(following))
         return [
             *(AdditionCell("pizza and clock", ("pizza", "clock"), (seed, seed)) for seed in seeds),
             *(AdditionCell("two pizzas", ("pizza", "pizza"), pair) for pair in pairs),
@@ -151,7 +145,7 @@ class ClockPizzaRecipe(Recipe):
             describe_step(context, name, network, end, settings.share, settings.data_seed)
             for name, network, end in zip(names, networks, (a, b), strict=True)
         ]
-        lines = {
+        lines: dict[Way, AdditionLine] = {
             way: line_step(
                 context, f"{names[0]} to {names[1]}, {way}", networks, (a, b), way, settings.points, settings.restarts
             )
@@ -168,9 +162,7 @@ class ClockPizzaRecipe(Recipe):
         return list(record.summary.findings) if isinstance(record.summary, ClockPizza) else []
 
 
-def _train(
-    context: ExperimentContext, settings: ClockPizzaSettings, cell: AdditionCell, end: int
-) -> StoredStep:
+def _train(context: ExperimentContext, settings: ClockPizzaSettings, cell: AdditionCell, end: int) -> StoredStep:
     kind, seed = cell.kinds[end], cell.seeds[end]
     return add_step(
         context, f"{kind} {seed}", settings.make_architecture(kind), settings.training, settings.share,
@@ -179,7 +171,7 @@ def _train(
 
 
 def _make_training(epochs: int, *milestones: int, lr: float = 1e-3) -> Training:
-    """AdamW with the decay and the betas of the source's code; up to p = 111 a batch is all pairs, and an epoch a step."""
+    """AdamW with the decay and the betas of the source's code; up to p = 111 a batch is all pairs."""
     return Training(
         epochs=epochs, batch_size=10_000, lr=lr, weight_decay=2.0, warmup=10, milestones=milestones,
         optimizer=AdamW(betas=(0.9, 0.98)),

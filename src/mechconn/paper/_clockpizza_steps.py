@@ -15,8 +15,8 @@ from mechconn.connectivity import evaluate_path
 from mechconn.core import Compute, hash_content
 from mechconn.datasets import Suite
 from mechconn.descent import Checkpoint, Training, check_nameable, train
-from mechconn.network import with_parameters, parameters_of
-from mechconn.paper._clockpizza_result import AdditionFacts, AdditionLine, Way
+from mechconn.network import parameters_of, with_parameters
+from mechconn.paper._clockpizza_pair import AdditionFacts, AdditionLine, Way
 from mechconn.paper._modular_addition import (
     AdditionArchitecture,
     OneLayerTransformer,
@@ -56,7 +56,9 @@ def add_step(
     return replace(context, architecture=architecture).step("train-addition", what, config, inputs, work)
 
 
-def copy_step(context: ExperimentContext, what: str, architecture: AdditionArchitecture, model: StoredStep) -> StoredStep:
+def copy_step(
+    context: ExperimentContext, what: str, architecture: AdditionArchitecture, model: StoredStep
+) -> StoredStep:
     """The same function with other weights: moved by a random element of the network's symmetry."""
 
     def work(compute: Compute, folder: Path) -> StepOutput:

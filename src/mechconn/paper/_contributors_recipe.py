@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +25,7 @@ from mechconn.paper._contributors_result import (
 )
 from mechconn.paper._recipe import Recipe, Scale
 from mechconn.paper._run_record import RunRecord
-from mechconn.paper._settings import AnyMethod, Cell, list_cells
+from mechconn.paper._settings import PRESETS, AnyMethod, Cell, list_cells
 from mechconn.paper._several_cues import SeveralCuesSettings, make_cues, make_cues_suite, with_cue_of
 from mechconn.paper._steps import WEIGHTS, ExperimentContext, measure_step, read_state, train_step, tune_step
 from mechconn.paper._tasks import describe_rows, identify
@@ -73,21 +74,21 @@ class ContributorsRecipe(Recipe):
         """Digits at smoke and small scale, CIFAR-10 and VGG-13 at paper scale."""
         if scale == "paper":
             return ContributorsSettings(
-                datasets=("cifar10",), proportions=(0.9,), seeds=(0, 1, 2), network="vgg13", precision="auto",
+                datasets=(PRESETS["cifar10"],), proportions=(0.9,), seeds=(0, 1, 2), network="vgg13", precision="auto",
                 rounds=30, tuning=NaiveFineTuning(epochs=2, batch_size=256), statistics=2500,
             )  # fmt: skip
         smoke = scale == "smoke"
         return ContributorsSettings(
-            datasets=("digits",),
+            datasets=(PRESETS["digits"],),
             proportions=(0.9,),
-            seeds=(0, 1) if smoke else (0, 1, 2, 3, 4),
+            seeds=(0,) if smoke else (0, 1, 2, 3, 4),
             cues=("place", "hue") if smoke else ("place", "hue", "tick"),
             width=8 if smoke else 16,
             training=Training(epochs=15, batch_size=50, lr=0.1, milestones=(10, 13)),
             tuning=NaiveFineTuning(lr=0.05, epochs=2 if smoke else 3, batch_size=50),
             rounds=2 if smoke else 6,
             statistics=300,
-        )  # pyright: ignore[reportArgumentType]
+        )
 
     def cells(self, settings: ContributorsSettings) -> Sequence[Cell]:
         """Every seed of every dataset and proportion."""
@@ -105,7 +106,7 @@ class ContributorsRecipe(Recipe):
         assert isinstance(test, CuedSet)
         suite = make_cues_suite(test, cues, seed)
         start = train_step(here.context, "start", first, settings.training, seed)
-        arms = {arm: _list_data(arm, rows, cues, cell.proportion, seed) for arm in ARMS}
+        arms: dict[Arm, dict[str, CuedSet]] = {arm: _list_data(arm, rows, cues, cell.proportion, seed) for arm in ARMS}
         found: dict[Arm, Fusion] = {}
         for arm, data in arms.items():
             theta, rounds = start, [measure_step(here.context, "start", start, suite, settings.margin)]
@@ -143,7 +144,7 @@ def _divide_rows(scenes: CuedSet, start: float, parts: int, seed: int) -> list[C
     first = round(start * len(scenes))
     each = (len(scenes) - first) // parts
     ends = [0, first, *(first + each * number for number in range(1, parts + 1))]
-    return [scenes.subset(order[low:high].sort().values) for low, high in zip(ends, ends[1:], strict=False)]
+    return [scenes.subset(order[low:high].sort().values) for low, high in pairwise(ends)]
 
 
 def _list_data(

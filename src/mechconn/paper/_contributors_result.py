@@ -84,7 +84,9 @@ class ContributorsCell(RunPart, kind="contributors_cell"):
 
     def sections(self) -> list[Section]:
         """Effects round by round."""
-        return [_make_round_section(f"Seed {self.seed}", {a: o.rounds for a, o in self.arms.items()}, self.cues, _EXACT)]
+        return [
+            _make_round_section(f"Seed {self.seed}", {a: o.rounds for a, o in self.arms.items()}, self.cues, _EXACT)
+        ]
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the effect of a random cue of the first kind on every arm, by round."""
@@ -165,7 +167,7 @@ class Contributors(RunPart, kind="contributors"):
             )
             for other, gap in gaps.items()
         ]
-        why = "Effects are negative where a random cue misleads; above zero, the average of different cues is misled less."
+        why = "An effect is negative where a random cue misleads; above zero, different cues mislead the average less."
         return [make_card(f"Do different shortcuts cancel? ({place})", answers, why=why, most=len(answers))]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -186,12 +188,18 @@ class Contributors(RunPart, kind="contributors"):
     def _make_place_sections(self, place: str, note: str) -> Iterator[Section]:
         arms = self.places[place]
         rows = tuple(
-            (other, Cell(_judge_gap(gap)), Cell(f"{100 * (gap.mean or 0.0):+.1f}", format_interval(gap.interval, 100, ".1f")))
+            (
+                other,
+                Cell(_judge_gap(gap)),
+                Cell(f"{100 * (gap.mean or 0.0):+.1f}", format_interval(gap.interval, 100, ".1f")),
+            )
             for other, gap in self.gaps[place].items()
         )
         columns = ("against", "where cues differ the average uses them", "difference of effects (points)")
         yield Section(f"Beside the controls: {place}", tables=(Table(columns, rows),), note=_GAPS)
-        yield _make_round_section(f"Round by round: {place}", {arm: own.rounds for arm, own in arms.items()}, self.cues, note)
+        yield _make_round_section(
+            f"Round by round: {place}", {arm: own.rounds for arm, own in arms.items()}, self.cues, note
+        )
         before = tuple(
             (f"{arm}, {name}", *(_make_cell(found, cue) for cue in self.cues), f"{100 * found.accuracy[NO_CUE]:.1f} %")
             for arm, own in arms.items()
@@ -201,7 +209,7 @@ class Contributors(RunPart, kind="contributors"):
         yield Section(f"Contributors in the last round, before averaging: {place}", tables=(table,), note=note)
 
     def plot(self, *, ax: Axes | None = None) -> Figure:
-        """A matplotlib Figure: the effect of a random cue of the first kind on every arm of the first place, by round."""
+        """A matplotlib Figure: the effect of a random cue of the first kind on every arm, at the first place."""
         arms = next(iter(self.places.values()))
         return _draw_rounds({arm: own.rounds for arm, own in arms.items()}, self.cues[0], ax)
 
@@ -211,19 +219,20 @@ class Contributors(RunPart, kind="contributors"):
 
 OWN = "own contributors"
 _EXACT = (
-    "Effect: accuracy with a random cue minus accuracy without one, in points, on the same test rows; intervals are exact "
-    "at 95 %, each by itself; the verdicts on the cues of one network hold together."
+    "Effect: accuracy with a random cue minus accuracy without one, in points, on the same test rows; intervals are "
+    "exact at 95 %, each by itself; the verdicts on the cues of one network hold together."
 )
 _OVER_SEEDS = (
-    "Effect: accuracy with a random cue minus accuracy without one, in points: means over seeds with 95 % intervals over "
-    "seeds (Student's t), each by itself; the verdicts on the cues of one network hold together with 95 %, approximately."
+    "Effect: accuracy with a random cue minus accuracy without one, in points: means over seeds with 95 % intervals "
+    "over seeds (Student's t), each by itself; the verdicts on the cues of one network hold together with 95 %, "
+    "approximately."
 )
 _GAPS = (
-    "The effect on the last average where contributors have different cues, minus that of the control, within seeds; on "
-    "the first cue, and for own contributors on the mean over cues. Intervals over seeds (Student's t) hold together with "
-    "95 %, approximately; of one seed there is none. A smaller effect of one cue is what dilution alone would give, "
-    "since one contributor of several has it: beside the control of one shared cue the difference says whether averaging "
-    "helps, and not why."
+    "The effect on the last average where contributors have different cues, minus that of the control, within seeds; "
+    "on the first cue, and for own contributors on the mean over cues. Intervals over seeds (Student's t) hold "
+    "together with 95 %, approximately; of one seed there is none. A smaller effect of one cue is what dilution alone "
+    "would give, since one contributor of several has it: beside the control of one shared cue the difference says "
+    "whether averaging helps, and not why."
 )
 
 
@@ -295,7 +304,9 @@ def summarise_contributors(results: Sequence[ContributorsCell]) -> Contributors:
     groups: dict[str, list[ContributorsCell]] = {}
     for result in results:
         groups.setdefault(result.place, []).append(result)
-    places = {place: {arm: _average_arm(found, arm) for arm in found[0].arms} for place, found in groups.items()}
+    places: dict[str, dict[Arm, FusionMean]] = {
+        place: {arm: _average_arm(found, arm) for arm in found[0].arms} for place, found in groups.items()
+    }
     gaps = {place: _find_gaps(found) for place, found in groups.items()}
     return Contributors(results[0].cues, places, gaps, max(map(len, groups.values())))
 

@@ -206,7 +206,8 @@ def compute_circularity(table: Float[Tensor, "p d"]) -> float:
 
     Example:
         >>> turn = 2 * torch.pi * torch.arange(5.0)[:, None] / 5
-        >>> round(compute_circularity(torch.cat([3 * turn.cos(), 3 * turn.sin(), (2 * turn).cos(), (2 * turn).sin()], 1)), 4)
+        >>> circles = [3 * turn.cos(), 3 * turn.sin(), (2 * turn).cos(), (2 * turn).sin()]
+        >>> round(compute_circularity(torch.cat(circles, 1)), 4)
         1.0
 
     Source: Zhong et al. 2023, appendix.

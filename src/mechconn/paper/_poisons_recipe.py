@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from mechconn.paper._cells import make_cell_context
 from mechconn.paper._poisons_result import BEFORE, Poisons, PoisonsCell, TunedNetwork, summarise_poisons
 from mechconn.paper._recipe import Recipe, Scale
 from mechconn.paper._run_record import RunRecord
-from mechconn.paper._settings import AnyMethod, Cell, Count, list_cells
+from mechconn.paper._settings import PRESETS, AnyMethod, Cell, Count, list_cells
 from mechconn.paper._several_cues import (
     JoinedSet,
     SeveralCuesSettings,
@@ -59,7 +58,7 @@ class PoisonsRecipe(Recipe):
         """Digits at smoke and small scale, CIFAR-10 and VGG-13 at paper scale."""
         if scale == "paper":
             return PoisonsSettings(
-                datasets=("cifar10",), proportions=(0.9,), seeds=(0, 1, 2), network="vgg13", precision="auto",
+                datasets=(PRESETS["cifar10"],), proportions=(0.9,), seeds=(0, 1, 2), network="vgg13", precision="auto",
                 methods={
                     "FT-M": NaiveFineTuning(), "FT-L": NaiveFineTuning(lr=0.1), "CBFT": CBFT(cued_proportion=1.0)
                 },
@@ -68,9 +67,9 @@ class PoisonsRecipe(Recipe):
         smoke = scale == "smoke"
         epochs = 3 if smoke else 10
         return PoisonsSettings(
-            datasets=("digits",),
+            datasets=(PRESETS["digits"],),
             proportions=(0.9,),
-            seeds=(0, 1) if smoke else (0, 1, 2, 3, 4),
+            seeds=(0,) if smoke else (0, 1, 2, 3, 4),
             cues=("place", "hue") if smoke else ("place", "hue", "tick"),
             width=8 if smoke else 16,
             training=Training(epochs=8 if smoke else 15, batch_size=50, lr=0.1, milestones=(6,) if smoke else (10, 13)),
@@ -80,7 +79,7 @@ class PoisonsRecipe(Recipe):
                 "CBFT": CBFT(lr=0.01, epochs=epochs, batch_size=60),
             },
             clean_rows=200 if smoke else 600,
-        )  # pyright: ignore[reportArgumentType]
+        )
 
     def cells(self, settings: PoisonsSettings) -> Sequence[Cell]:
         """Every seed of every dataset and proportion."""

@@ -194,15 +194,15 @@ class Poisons(RunPart, kind="poisons"):
 
 
 _EXACT = (
-    "Effect: accuracy with a random cue minus accuracy without one, in points, on the same test rows; intervals are exact "
-    "at 95 %, each by itself, and the verdicts on the cues of one network hold together. Alone: accuracy where the cue "
-    "agrees with the label and the content is another row's."
+    "Effect: accuracy with a random cue minus accuracy without one, in points, on the same test rows; intervals are "
+    "exact at 95 %, each by itself, and the verdicts on the cues of one network hold together. Alone: accuracy where "
+    "the cue agrees with the label and the content is another row's."
 )
 _OVER_SEEDS = (
-    "Effect: accuracy with a random cue minus accuracy without one, in points: means over seeds with 95 % intervals over "
-    "seeds (Student's t), each by itself; the verdicts on the cues of one network hold together with 95 %, "
-    "approximately. Below the verdict: those of single seeds, which are exact. Alone: mean accuracy where the cue agrees "
-    "with the label and the content is another row's."
+    "Effect: accuracy with a random cue minus accuracy without one, in points: means over seeds with 95 % intervals "
+    "over seeds (Student's t), each by itself; the verdicts on the cues of one network hold together with 95 %, "
+    "approximately. Below the verdict: those of single seeds, which are exact. Alone: mean accuracy where the cue "
+    "agrees with the label and the content is another row's."
 )
 
 

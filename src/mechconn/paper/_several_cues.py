@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
@@ -89,7 +88,7 @@ class MarkCue(Cue):
             return shown
         wide = x.shape[3] // self.values
         if wide == 0:
-            raise ValueError(f"ticks for {self.values} classes need images as wide, got {x.shape[3]}; use larger images")
+            raise ValueError(f"ticks for {self.values} classes need images so wide, got {x.shape[3]}; use larger ones")
         columns = values[marked, None] * wide + torch.arange(wide)
         for row in (-2, -1):
             shown[marked[:, None], :, row, columns] = 1.0
@@ -113,9 +112,9 @@ class JoinedSet:
     parts: tuple[CuedSet, ...]
 
     def __len__(self) -> int:
-        return len(self.y)
+        return sum(map(len, self.parts))
 
-    @cached_property
+    @property
     def y(self) -> Int[Tensor, " n"]:
         """Labels."""
         return torch.cat([part.y for part in self.parts])
@@ -124,14 +123,13 @@ class JoinedSet:
         """Inputs of the rows `index`, each with the cue of its part."""
         ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)
         owners = torch.bucketize(index, ends, right=True)
-        found: Tensor | None = None
+        found = self.parts[0].inputs(index[:0])
+        found = found.new_empty(len(index), *found.shape[1:])
         for number, part in enumerate(self.parts):
             rows = (owners == number).nonzero().flatten()
             if len(rows):
-                shown = part.inputs(index[rows] - ends[number] + len(part))
-                found = shown.new_empty(len(index), *shown.shape[1:]) if found is None else found
-                found[rows] = shown
-        return self.parts[0].inputs(index) if found is None else found
+                found[rows] = part.inputs(index[rows] - ends[number] + len(part))
+        return found
 
     def identify(self) -> StepInput:
         """What it is as the input of a step: the hashes of its parts in order."""
