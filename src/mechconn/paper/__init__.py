@@ -11,10 +11,12 @@ from mechconn.paper._clockpizza_pair import AdditionPair as AdditionPair
 from mechconn.paper._clockpizza_recipe import ClockPizzaRecipe as ClockPizzaRecipe
 from mechconn.paper._clockpizza_recipe import ClockPizzaSettings as ClockPizzaSettings
 from mechconn.paper._clockpizza_result import ClockPizza as ClockPizza
+from mechconn.paper._clockpizza_result import summarise_clockpizza as summarise_clockpizza
 from mechconn.paper._contributors_recipe import ContributorsRecipe as ContributorsRecipe
 from mechconn.paper._contributors_recipe import ContributorsSettings as ContributorsSettings
 from mechconn.paper._contributors_result import Contributors as Contributors
 from mechconn.paper._contributors_result import ContributorsCell as ContributorsCell
+from mechconn.paper._contributors_result import summarise_contributors as summarise_contributors
 from mechconn.paper._cue_recipe import CueRecipe as CueRecipe
 from mechconn.paper._cue_recipe import TuningRecipe as TuningRecipe
 from mechconn.paper._cue_result import CellPath as CellPath
@@ -43,6 +45,7 @@ from mechconn.paper._poisons_recipe import PoisonsRecipe as PoisonsRecipe
 from mechconn.paper._poisons_recipe import PoisonsSettings as PoisonsSettings
 from mechconn.paper._poisons_result import Poisons as Poisons
 from mechconn.paper._poisons_result import PoisonsCell as PoisonsCell
+from mechconn.paper._poisons_result import summarise_poisons as summarise_poisons
 from mechconn.paper._quickstart import QUICK_NOTE as QUICK_NOTE
 from mechconn.paper._quickstart import choose_demo_changes as choose_demo_changes
 from mechconn.paper._recipe import SCALES as SCALES
