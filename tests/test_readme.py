@@ -48,6 +48,7 @@ PAGES = (
     "settled",
     "star",
     "symmetries",
+    "test_beds",
     "transplants",
 )
 """Pages of docs/ whose examples print what stands below them; `test_every_page_is_run` names the others' tests."""

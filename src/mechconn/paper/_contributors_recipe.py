@@ -81,9 +81,9 @@ class ContributorsRecipe(Recipe):
         return ContributorsSettings(
             datasets=(PRESETS["digits"],),
             proportions=(0.9,),
-            seeds=(0,) if smoke else (0, 1, 2, 3, 4),
+            seeds=(0,) if smoke else (0, 1, 2, 3),
             cues=("place", "hue") if smoke else ("place", "hue", "tick"),
-            width=8 if smoke else 16,
+            width=8 if smoke else 12,
             training=Training(epochs=15, batch_size=50, lr=0.1, milestones=(10, 13)),
             tuning=NaiveFineTuning(lr=0.05, epochs=2 if smoke else 3, batch_size=50),
             rounds=2 if smoke else 6,
