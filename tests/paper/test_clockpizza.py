@@ -63,7 +63,7 @@ def test_a_run_is_found_again_and_reads_back(plan: RunPlan, record: RunRecord) -
     assert stored is not None and isinstance(stored.summary, ClockPizza)
     assert stored.summary == again.summary == record.summary and stored.results == record.results
     text = " ".join(stored.findings)
-    assert "Networks trained as a pizza: gradient symmetricity" in text and "Pizza and clock: as saved" in text
+    assert "Networks trained as a pizza: gradient symmetricity" in text and "Pizza and clock: as saved: " in text
 
 
 def test_alignment_brings_a_copy_back_and_the_line_is_flat(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 Way = Literal["as saved", "weights", "activations"]
 """What B's units were moved onto A's by, before the line was drawn."""
 WAYS: tuple[Way, ...] = get_args(Way)
+MOVED_BY: Mapping[Way, str] = {
+    "as saved": "as saved", "weights": "aligned by weights", "activations": "aligned by activations",
+}  # fmt: skip
 Kind: TypeAlias = Literal["two pizzas", "two clocks", "pizza and clock", "pizza and its copy", "clock and its copy"]
 JUDGED: tuple[Kind, ...] = ("two pizzas", "two clocks", "pizza and clock")
 COPIES: tuple[Kind, ...] = ("pizza and its copy", "clock and its copy")

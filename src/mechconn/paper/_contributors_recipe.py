@@ -82,11 +82,11 @@ class ContributorsRecipe(Recipe):
             datasets=(PRESETS["digits"],),
             proportions=(0.9,),
             seeds=(0,) if smoke else (0, 1, 2, 3),
-            cues=("place", "hue") if smoke else ("place", "hue", "tick"),
+            cues=("hue", "tick"),
             width=8 if smoke else 12,
             training=Training(epochs=15, batch_size=50, lr=0.1, milestones=(10, 13)),
-            tuning=NaiveFineTuning(lr=0.05, epochs=2 if smoke else 3, batch_size=50),
-            rounds=2 if smoke else 6,
+            tuning=NaiveFineTuning(lr=0.1, epochs=2 if smoke else 5, batch_size=50),
+            rounds=1 if smoke else 3,
             statistics=300,
         )
 

@@ -71,7 +71,7 @@ class PoisonsRecipe(Recipe):
             proportions=(0.9,),
             seeds=(0,) if smoke else (0, 1, 2, 3),
             cues=("place", "hue") if smoke else ("place", "hue", "tick"),
-            width=8 if smoke else 12,
+            width=8 if smoke else 10,
             training=Training(epochs=8 if smoke else 15, batch_size=50, lr=0.1, milestones=(6,) if smoke else (10, 13)),
             methods={
                 **({} if smoke else {"FT-M": NaiveFineTuning(lr=0.01, epochs=epochs, batch_size=60)}),
