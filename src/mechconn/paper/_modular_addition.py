@@ -154,9 +154,9 @@ def compute_gradient_symmetricity(
 
         >>> table = torch.eye(3)
         >>> round(compute_gradient_symmetricity(lambda tokens: tokens.sum(1).square(), table), 6)
-        0.666667
+        0.555556
 
-    (There d logit_c / d E_a is 2 (E_a + E_b)_c in place c, and zero where c is neither a nor b, for 12 of 27.)
+        That is 15 / 27: the gradient is zero where c is neither a nor b, and else the same at both.
 
     Source: Zhong et al. 2023, section 4.
     """
@@ -183,7 +183,7 @@ def compute_distance_irrelevance(logits: Float[Tensor, "p p p"]) -> float | None
         Correct logits that are a function of a + b alone.
 
         >>> a, b = torch.meshgrid(torch.arange(3), torch.arange(3), indexing="ij")
-        >>> compute_distance_irrelevance(((a + b) % 3).double()[..., None].expand(3, 3, 3))
+        >>> round(compute_distance_irrelevance(((a + b) % 3).double()[..., None].expand(3, 3, 3)), 12)
         1.0
 
     Source: Zhong et al. 2023, section 4; population deviations, as in their code.
