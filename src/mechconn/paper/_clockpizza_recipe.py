@@ -109,7 +109,7 @@ class ClockPizzaRecipe(Recipe):
                 modulus=31, width=64, training=_make_training(1200, 1000), ways=("as saved", "weights")
             )
         return ClockPizzaSettings(
-            modulus=7, width=16, heads=2, seeds=(0, 1, 2), training=_make_training(150, 120, lr=5e-3), restarts=1,
+            modulus=7, width=16, heads=2, seeds=(0, 1), training=_make_training(150, 120, lr=5e-3), restarts=1,
             points=5, ways=("as saved", "weights"),
         )  # fmt: skip
 
