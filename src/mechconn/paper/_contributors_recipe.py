@@ -10,7 +10,7 @@ from typing import Annotated
 import torch
 from pydantic import Field, field_validator
 
-from mechconn.core import NO_CUE, Compute, derive_seed, make_generator
+from mechconn.core import Compute, derive_seed, make_generator
 from mechconn.datasets import Cue, CuedSet
 from mechconn.descent import Training
 from mechconn.network import Network, Reestimate, find_statistics_layers, parameters_of, with_parameters
@@ -26,7 +26,7 @@ from mechconn.paper._contributors_result import (
 from mechconn.paper._recipe import Recipe, Scale
 from mechconn.paper._run_record import RunRecord
 from mechconn.paper._settings import PRESETS, AnyMethod, Cell, list_cells
-from mechconn.paper._several_cues import SeveralCuesSettings, make_cues, make_cues_suite, with_cue_of
+from mechconn.paper._several_cues import SeveralCuesSettings, choose_suite, make_cues, with_cue_of
 from mechconn.paper._steps import WEIGHTS, ExperimentContext, measure_step, read_state, train_step, tune_step
 from mechconn.paper._tasks import describe_rows, identify
 from mechconn.paths import LinearPath, model_at
@@ -102,9 +102,7 @@ class ContributorsRecipe(Recipe):
         scenes, seed = here.task.clean, cell.seed
         cues = make_cues(settings.cues, scenes)
         first, *rows = _divide_rows(scenes, settings.start, len(cues), seed)
-        test = here.task.suite[NO_CUE]
-        assert isinstance(test, CuedSet)
-        suite = make_cues_suite(test, cues, seed)
+        suite = choose_suite(settings, here.task, seed)
         start = train_step(here.context, "start", first, settings.training, seed)
         arms: dict[Arm, dict[str, CuedSet]] = {arm: _list_data(arm, rows, cues, cell.proportion, seed) for arm in ARMS}
         found: dict[Arm, Fusion] = {}

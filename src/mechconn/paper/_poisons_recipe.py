@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from mechconn.core import NO_CUE, Compute
+from mechconn.core import Compute
 from mechconn.datasets import CuedSet
 from mechconn.descent import Checkpoint, Method, Training, check_nameable, train
 from mechconn.mechanisms import Invariance
@@ -20,9 +20,9 @@ from mechconn.paper._settings import PRESETS, AnyMethod, Cell, Count, list_cells
 from mechconn.paper._several_cues import (
     JoinedSet,
     SeveralCuesSettings,
+    choose_suite,
     divide_among_cues,
     make_cues,
-    make_cues_suite,
     with_cue_of,
 )
 from mechconn.paper._steps import CHECKPOINT, WEIGHTS, ExperimentContext, measure_step, read_state
@@ -93,9 +93,7 @@ class PoisonsRecipe(Recipe):
         context, scenes, seed = here.context, here.task.clean, cell.seed
         cues = make_cues(settings.cues, scenes)
         clean = sample_at_most(scenes, settings.clean_rows, seed)
-        test = here.task.suite[NO_CUE]
-        assert isinstance(test, CuedSet)
-        suite = make_cues_suite(test, cues, seed)
+        suite = choose_suite(settings, here.task, seed)
         start = train_joined_step(
             context, BEFORE, divide_among_cues(scenes, cues, cell.proportion, seed), settings.training, seed
         )

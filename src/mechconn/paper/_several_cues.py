@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from mechconn.core import NO_CUE, CommaSeparated, check_count, draw_integers, draw_uniform, hash_content
-from mechconn.datasets import Cue, CuedSet, Suite, find_cues
+from mechconn.datasets import Cue, CuedSet, CueTask, Suite, find_cues
 from mechconn.paper._settings import Settings
 from mechconn.paper._tasks import identify
 from mechconn.store import StepInput
@@ -181,6 +181,15 @@ def make_cues_suite(scenes: CuedSet, cues: Mapping[str, Cue], seed: int) -> Suit
         splits[name_random(name)] = own.with_random_cue(seed)
         splits[name_alone(name)] = own.with_cue(seed).with_random_content(seed)
     return Suite(splits, reference=NO_CUE, interventions=tuple(name_random(name) for name in cues))
+
+
+def choose_suite(settings: Settings, task: CueTask, seed: int) -> Suite:
+    """The splits that a recipe evaluates: those of several cues where its settings name several, else the task's."""
+    if not isinstance(settings, SeveralCuesSettings):
+        return task.suite
+    test = task.suite[NO_CUE]
+    assert isinstance(test, CuedSet)
+    return make_cues_suite(test, make_cues(settings.cues, task.clean), seed)
 
 
 def name_random(cue: str) -> str:
