@@ -65,20 +65,20 @@ class PoisonsRecipe(Recipe):
                 clean_rows=2500,
             )  # fmt: skip
         smoke = scale == "smoke"
-        epochs = 3 if smoke else 8
+        epochs = 3 if smoke else 6
         return PoisonsSettings(
             datasets=(PRESETS["digits"],),
-            proportions=(0.9,),
+            proportions=(1.0,),
             seeds=(0,) if smoke else (0, 1, 2),
-            cues=("place", "hue") if smoke else ("place", "hue", "tick"),
-            width=8 if smoke else 10,
-            training=Training(epochs=8 if smoke else 15, batch_size=50, lr=0.1, milestones=(6,) if smoke else (10, 13)),
+            cues=("place", "hue"),
+            width=8,
+            training=Training(epochs=8, batch_size=50, lr=0.1, milestones=(6,)),
             methods={
                 **({} if smoke else {"FT-M": NaiveFineTuning(lr=0.01, epochs=epochs, batch_size=60)}),
                 "FT-L": NaiveFineTuning(lr=0.1, epochs=epochs, batch_size=60),
-                "CBFT": CBFT(lr=0.01, epochs=epochs, batch_size=60),
+                "CBFT": CBFT(lr=0.1, epochs=epochs, batch_size=60),
             },
-            clean_rows=200 if smoke else 400,
+            clean_rows=200 if smoke else 300,
         )
 
     def cells(self, settings: PoisonsSettings) -> Sequence[Cell]:
