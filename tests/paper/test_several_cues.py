@@ -22,6 +22,7 @@ from mechconn.paper import (
     RunStore,
     divide_among_cues,
     find_recipe,
+    judge_cue,
     make_cues,
     make_cues_suite,
     resolve_settings,
@@ -91,9 +92,16 @@ def test_a_reader_of_one_cue_is_told_from_its_splits(scenes: CuedSet) -> None:
     cues = {"hue": MarkCue("hue"), "tick": MarkCue("tick")}
     grey = replace(scenes, content=_as_grey(scenes), cue=cues["hue"], cue_values=cues["hue"].absent(len(scenes)))
     suite = make_cues_suite(grey, cues, seed=0)
-    assert suite.reference == "no_cue" and suite.interventions == ("random hue", "random tick")
+    assert suite.reference == "no_cue" and suite.interventions == (
+        "agreeing hue",
+        "random hue",
+        "agreeing tick",
+        "random tick",
+    )
     found = mc.measure_invariance(ReadsHue(), suite)
     assert found.accuracy["hue alone"] == 1.0 and found["random tick"].effect == 0.0
+    # Without a cue it knows nothing, so that no random cue lowers its accuracy: the agreeing one tells that it uses it.
+    assert judge_cue(found, "hue") == "sensitive" and judge_cue(found, "tick") == "invariant"
     drawn = suite["random hue"]
     assert isinstance(drawn, CuedSet)
     assert found.accuracy["random hue"] == pytest.approx(float((drawn.cue_values == drawn.y).double().mean()))
@@ -122,7 +130,7 @@ def test_poisons_tunes_against_each_cue_and_all_and_reads_back(tmp_path: Path) -
     )
     two = summarise_poisons([cell, replace(cell, seed=1)])
     own = two.places[cell.place]["FT-L"]
-    assert own.found.over == "runs" and own.verdicts["hue"] == {cell.networks["FT-L"].found["random hue"].verdict: 2}
+    assert own.found.over == "runs" and own.verdicts["hue"] == {judge_cue(cell.networks["FT-L"].found, "hue"): 2}
 
 
 def test_contributors_are_averaged_in_each_round_and_read_back(tmp_path: Path) -> None:

@@ -138,10 +138,10 @@ def addition_pairs() -> list[AdditionPair]:
 
 def several_cues() -> mc.Invariance:
     """Effects on the splits of two cues."""
-    splits = {
-        name: rows(24, seed) for seed, name in enumerate(("no_cue", "random <a>", "<a> alone", "random b", "b alone"))
-    }
-    return mc.measure_invariance(A, mc.Suite(splits, reference="no_cue", interventions=("random <a>", "random b")))
+    judged = tuple(f"{kind} {cue}" for cue in ("<a>", "b") for kind in ("agreeing", "random"))
+    names = ("no_cue", *judged, "<a> alone", "b alone")
+    splits = {name: rows(24, seed) for seed, name in enumerate(names)}
+    return mc.measure_invariance(A, mc.Suite(splits, reference="no_cue", interventions=judged))
 
 
 def poisons_cell(seed: int = 0) -> PoisonsCell:

@@ -78,6 +78,7 @@ from mechconn.paper._settings import TuningSettings as TuningSettings
 from mechconn.paper._several_cues import JoinedSet as JoinedSet
 from mechconn.paper._several_cues import MarkCue as MarkCue
 from mechconn.paper._several_cues import divide_among_cues as divide_among_cues
+from mechconn.paper._several_cues import judge_cue as judge_cue
 from mechconn.paper._several_cues import make_cues as make_cues
 from mechconn.paper._several_cues import make_cues_suite as make_cues_suite
 from mechconn.paper._split_names import abbreviate_split as abbreviate_split

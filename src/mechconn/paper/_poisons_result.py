@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mechconn.core import NO_CUE
 from mechconn.mechanisms import Invariance, combine_training_runs, draw_effects
 from mechconn.paper._run_part import RunPart
-from mechconn.paper._several_cues import name_alone, name_random
+from mechconn.paper._several_cues import judge_cue, name_agreeing, name_alone, name_random
 from mechconn.plotting import (
     VERDICT_STYLES,
     Answer,
@@ -74,7 +74,8 @@ class PoisonsCell(RunPart, kind="poisons_cell"):
                 "effect": own.found[name_random(cue)].effect,
                 "low": own.found[name_random(cue)].interval[0],
                 "high": own.found[name_random(cue)].interval[1],
-                "verdict": own.found[name_random(cue)].verdict,
+                "effect_agreeing": own.found[name_agreeing(cue)].effect,
+                "verdict": judge_cue(own.found, cue),
                 "accuracy_alone": own.found.accuracy[name_alone(cue)],
                 "accuracy_without": own.found.accuracy[NO_CUE],
             }
@@ -94,7 +95,7 @@ class PoisonsCell(RunPart, kind="poisons_cell"):
     def __str__(self) -> str:
         lines = [f"{self.place}, seed {self.seed}"]
         for name, own in self.networks.items():
-            effects = ", ".join(f"{cue} {_write_effect(own.found, cue)}" for cue in self.cues)
+            effects = ", ".join(_write_effect(own.found, cue) for cue in self.cues)
             lines.append(f"  {name}: {effects}")
         return "\n".join(lines)
 
@@ -139,18 +140,15 @@ class Poisons(RunPart, kind="poisons"):
     def _write_findings(self) -> Iterator[str]:
         for place, networks in self.places.items():
             for name, own in networks.items():
-                effects = "; ".join(f"{cue} {_write_effect(own.found, cue)}" for cue in self.cues)
-                yield (
-                    f"{place}, {name}: effect of a random cue: {effects}; accuracy without a cue "
-                    f"{100 * own.found.accuracy[NO_CUE]:.1f} %."
-                )
+                effects = "; ".join(_write_effect(own.found, cue) for cue in self.cues)
+                yield (f"{place}, {name}: {effects}; accuracy without a cue {100 * own.found.accuracy[NO_CUE]:.1f} %.")
             yield from _answer_spread(place, networks, self.cues)
 
     def cards(self) -> list[Card]:
         """Which cues each network of the first place still uses."""
         (place, networks), *_ = self.places.items()
         answers = [_answer_network(name, own, self.cues) for name, own in networks.items()]
-        why = "A network uses a cue where a random one of its kind moves accuracy by more than the margin."
+        why = "A cue is used where one that agrees, or a random one, moves accuracy by more than the margin."
         return [make_card(f"Which cues are still used? ({place})", answers, why=why, most=len(answers))]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -164,7 +162,8 @@ class Poisons(RunPart, kind="poisons"):
                 "effect": own.found[name_random(cue)].effect,
                 "low": own.found[name_random(cue)].interval[0],
                 "high": own.found[name_random(cue)].interval[1],
-                "verdict": own.found[name_random(cue)].verdict,
+                "effect_agreeing": own.found[name_agreeing(cue)].effect,
+                "verdict": judge_cue(own.found, cue),
                 "accuracy_alone": own.found.accuracy[name_alone(cue)],
                 "accuracy_without": own.found.accuracy[NO_CUE],
             }
@@ -194,15 +193,15 @@ class Poisons(RunPart, kind="poisons"):
 
 
 _EXACT = (
-    "Effect: accuracy with a random cue minus accuracy without one, in points, on the same test rows; intervals are "
-    "exact at 95 %, each by itself, and the verdicts on the cues of one network hold together. Alone: accuracy where "
-    "the cue agrees with the label and the content is another row's."
+    "Effects: accuracy with the cue that agrees, or a random one, minus accuracy without one, in points, on the same "
+    "test rows; intervals are exact at 95 %, each by itself, and the verdicts on the cues of one network hold "
+    "together. Alone: accuracy where the cue agrees with the label and the content is another row's."
 )
 _OVER_SEEDS = (
-    "Effect: accuracy with a random cue minus accuracy without one, in points: means over seeds with 95 % intervals "
-    "over seeds (Student's t), each by itself; the verdicts on the cues of one network hold together with 95 %, "
-    "approximately. Below the verdict: those of single seeds, which are exact. Alone: mean accuracy where the cue "
-    "agrees with the label and the content is another row's."
+    "Effects: accuracy with the cue that agrees, or a random one, minus accuracy without one, in points: means over "
+    "seeds with 95 % intervals over seeds (Student's t), each by itself; the verdicts on the cues of one network hold "
+    "together with 95 %, approximately. Below the verdict: those of single seeds, which are exact. Alone: mean "
+    "accuracy where the cue agrees with the label and the content is another row's."
 )
 
 
@@ -219,18 +218,27 @@ def _make_effect_section(
             counts = verdicts[name][cue] if verdicts is not None else {}
             small = f"{_count(counts)}" if counts else ""
             target = " (its target)" if cue in networks[name].against else ""
-            cells.append(Cell(f"{effect.verdict}{target}", small, style=VERDICT_STYLES[effect.verdict]))
+            verdict, gain = judge_cue(own, cue), own[name_agreeing(cue)]
+            cells.append(Cell(f"{verdict}{target}", small, style=VERDICT_STYLES[verdict]))
+            cells.append(Cell(f"{100 * gain.effect:+.1f}", format_interval(gain.interval, 100, ".1f")))
             cells.append(Cell(f"{100 * effect.effect:+.1f}", format_interval(effect.interval, 100, ".1f")))
             cells.append(f"{100 * own.accuracy[name_alone(cue)]:.1f} %")
         rows.append((*cells, f"{100 * own.accuracy[NO_CUE]:.1f} %"))
-    columns = ("network", *(part for cue in cues for part in (cue, f"effect of a random {cue}", name_alone(cue))))
+    columns = (
+        "network",
+        *(
+            part
+            for cue in cues
+            for part in (cue, f"effect, {name_agreeing(cue)}", f"effect, {name_random(cue)}", name_alone(cue))
+        ),
+    )
     what = "The effect of a random cue of each kind on every network, with intervals and the margin."
     figure = Drawing(lambda: _draw(found, cues, None), what)
     return Section(title, figures=(figure,), tables=(Table((*columns, "without a cue"), tuple(rows)),), note=note)
 
 
 def _draw(found: Mapping[str, Invariance], cues: Sequence[str], ax: Axes | None) -> Figure:
-    return draw_effects(found, ax, splits=[name_random(cue) for cue in cues])
+    return draw_effects(found, ax, splits=[split for cue in cues for split in (name_agreeing(cue), name_random(cue))])
 
 
 def _count(counts: Mapping[str, int]) -> str:
@@ -238,29 +246,35 @@ def _count(counts: Mapping[str, int]) -> str:
 
 
 def _write_effect(found: Invariance, cue: str) -> str:
-    effect = found[name_random(cue)]
-    interval = format_interval(effect.interval, 100, ".1f")
-    return f"{100 * effect.effect:+.1f} points ({interval}), {effect.verdict}"
+    said = []
+    for split in (name_agreeing(cue), name_random(cue)):
+        effect = found[split]
+        said.append(f"{split} {100 * effect.effect:+.1f} points ({format_interval(effect.interval, 100, '.1f')})")
+    return f"{', '.join(said)}: {judge_cue(found, cue)}"
 
 
 def _answer_network(name: str, own: TunedMean, cues: Sequence[str]) -> Answer:
     by_verdict: dict[str, list[str]] = {}
     for cue in cues:
-        by_verdict.setdefault(own.found[name_random(cue)].verdict, []).append(cue)
+        by_verdict.setdefault(judge_cue(own.found, cue), []).append(cue)
     words = {"sensitive": "uses", "invariant": "does not use", "undetermined": "undetermined:"}
     verdict = "; ".join(f"{words[said]} {', '.join(by_verdict[said])}" for said in words if said in by_verdict)
-    effects = ", ".join(f"{cue} {100 * own.found[name_random(cue)].effect:+.1f}" for cue in cues)
-    return Answer(verdict, about=name, number=f"effects {effects} points")
+    effects = ", ".join(
+        f"{split} {100 * own.found[split].effect:+.1f}"
+        for cue in cues
+        for split in (name_agreeing(cue), name_random(cue))
+    )
+    return Answer(verdict, about=name, number=f"effects: {effects} points")
 
 
 def _answer_spread(place: str, networks: Mapping[str, TunedMean], cues: Sequence[str]) -> Iterator[str]:
     """Of every network that was tuned against one cue: what became of the others that were used before."""
-    used = [cue for cue in cues if networks[BEFORE].found[name_random(cue)].verdict == "sensitive"]
+    used = [cue for cue in cues if judge_cue(networks[BEFORE].found, cue) == "sensitive"]
     for name, own in networks.items():
         if len(own.against) != 1 or own.against[0] not in used:
             continue
         (target,) = own.against
-        after = {cue: own.found[name_random(cue)].verdict for cue in used}
+        after = {cue: judge_cue(own.found, cue) for cue in used}
         others = ", ".join(f"{cue} {after[cue]}" for cue in used if cue != target) or "no other cue was used"
         yield f"{place}, {name}: the target is {after[target]} afterwards; of the others that were used: {others}."
 
@@ -276,7 +290,7 @@ def summarise_poisons(results: Sequence[PoisonsCell]) -> Poisons:
                 own.against,
                 combine_seeds([cell.networks[name].found for cell in found]),
                 {
-                    cue: dict(Counter(cell.networks[name].found[name_random(cue)].verdict for cell in found))
+                    cue: dict(Counter(judge_cue(cell.networks[name].found, cue) for cell in found))
                     for cue in found[0].cues
                 },
             )

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mechconn.core import NO_CUE, CommaSeparated, check_count, draw_integers, draw_uniform, hash_content
 from mechconn.datasets import Cue, CuedSet, CueTask, Suite, find_cues
+from mechconn.mechanisms import Invariance
 from mechconn.paper._settings import Settings
 from mechconn.paper._tasks import identify
 from mechconn.store import StepInput
@@ -170,7 +171,10 @@ def divide_among_cues(scenes: CuedSet, cues: Mapping[str, Cue], proportion: floa
 
 
 def make_cues_suite(scenes: CuedSet, cues: Mapping[str, Cue], seed: int) -> Suite:
-    """Test rows without a cue, the reference; with a random cue of each kind, the interventions; with a cue alone.
+    """Test rows without a cue, the reference; with an agreeing and with a random cue of each kind; with a cue alone.
+
+    Agreeing and random cues are the interventions: where accuracy without a cue is at chance no random cue lowers it,
+    and where it is at 1 no agreeing cue raises it, so that it takes both to say that a cue is not used.
 
     "place alone" shows another row's content with the cue that agrees with the label, so that accuracy above chance is
     what that cue tells the network by itself.
@@ -178,9 +182,11 @@ def make_cues_suite(scenes: CuedSet, cues: Mapping[str, Cue], seed: int) -> Suit
     splits: dict[str, CuedSet] = {NO_CUE: scenes.without_cue()}
     for name, cue in cues.items():
         own = with_cue_of(scenes, cue)
+        splits[name_agreeing(name)] = own.with_cue(seed)
         splits[name_random(name)] = own.with_random_cue(seed)
         splits[name_alone(name)] = own.with_cue(seed).with_random_content(seed)
-    return Suite(splits, reference=NO_CUE, interventions=tuple(name_random(name) for name in cues))
+    judged = tuple(split for name in cues for split in (name_agreeing(name), name_random(name)))
+    return Suite(splits, reference=NO_CUE, interventions=judged)
 
 
 def choose_suite(settings: Settings, task: CueTask, seed: int) -> Suite:
@@ -190,6 +196,22 @@ def choose_suite(settings: Settings, task: CueTask, seed: int) -> Suite:
     test = task.suite[NO_CUE]
     assert isinstance(test, CuedSet)
     return make_cues_suite(test, make_cues(settings.cues, task.clean), seed)
+
+
+def judge_cue(found: Invariance, cue: str) -> Literal["sensitive", "invariant", "undetermined"]:
+    """Sensitive where an agreeing or a random cue moves accuracy by more than the margin, invariant where neither does.
+
+    Verdicts on the interventions of one network hold together, and so do these.
+    """
+    verdicts = {found[name_agreeing(cue)].verdict, found[name_random(cue)].verdict}
+    if "sensitive" in verdicts:
+        return "sensitive"
+    return "invariant" if verdicts == {"invariant"} else "undetermined"
+
+
+def name_agreeing(cue: str) -> str:
+    """The split with the cue that agrees with the label."""
+    return f"agreeing {cue}"
 
 
 def name_random(cue: str) -> str:
