@@ -8,7 +8,8 @@ and the verdicts on the basin. "noise" are uniform random pixels.
         [--tolerance 0.01]
     python benchmarks/disagreement.py --noisy 12
 
-The second: what a rise of 0.02 nats on 60 training rows with noisy labels means for 20,000 others, over so many networks.
+The second: what a rise of 0.02 nats on 60 training rows with noisy labels means for 20,000 others, over so many
+networks.
 
 One thread.
 """

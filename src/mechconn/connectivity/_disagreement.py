@@ -116,7 +116,9 @@ class Disagreement(Result, kind="disagreement"):
         asked = "How differently may these rows be answered at the same loss?"
         if self.changed == 0 or not self.divergence:
             return Header("No model of equal loss was found that answers one of the rows otherwise", asked)
-        said = f"divergence {self.divergence:.3g}" if self.changed is None else f"{100 * self.changed:.3g} % of the rows"
+        said = (
+            f"divergence {self.divergence:.3g}" if self.changed is None else f"{100 * self.changed:.3g} % of the rows"
+        )
         return Header(f"A model of equal loss answers otherwise: {said}, {BASINS[self.verdict]}", asked)
 
     def sections(self) -> list[Section]:

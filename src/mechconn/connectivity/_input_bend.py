@@ -100,7 +100,7 @@ class InputBend:
 
 
 def round_range(clip: tuple[float, float], dtype: torch.dtype) -> tuple[float, float]:
-    """The numbers of a type that are nearest to the bounds: entries of that type that were clipped to them are these."""
+    """The bounds as numbers of a type, as clipping entries of that type rounds them."""
     low, high = torch.tensor(clip, dtype=torch.float64).to(dtype).tolist()
     return low, high
 

@@ -76,9 +76,7 @@ class LengthTable:
         return _refine(list_steps, CHORDS_OF_WEIGHTS, RISE_OF_WEIGHTS)
 
 
-def _refine(
-    list_steps: Callable[[int], list[float]], most: int, rise: float, rounded: bool = False
-) -> LengthTable:
+def _refine(list_steps: Callable[[int], list[float]], most: int, rise: float, rounded: bool = False) -> LengthTable:
     """Twice as many chords until their sum hardly rises twice; of points in 16 bits also until it stops rising less.
 
     Then it is rounding that adds up. With a kink between points the sum may by chance not rise once, or rise more after
