@@ -313,6 +313,16 @@ def test_splits_of_other_rows_give_a_pair_for_each_row_of_the_smaller_class() ->
     assert torch.equal(y[found.rows_a], z[found.rows_c])
 
 
+def test_splits_that_may_show_the_same_rows_are_taken_to_do_so() -> None:
+    """Tensors with the same labels row by row: the rows that one pair shows in either split stand in no other."""
+    x, y = rows(40)
+    splits = {"cue": (x, y), "no_cue": (x + 1.0, y.clone())}
+    for by in ("class", "other class"):
+        unknown, others = (mc.pair_inputs(mc.Suite(splits, paired=p), "cue", "no_cue", by=by) for p in (None, False))
+        used = [*unknown.rows_a.tolist(), *unknown.rows_c.tolist()]
+        assert len(used) == len(set(used)) and len(others) > len(unknown) > 8
+
+
 def shared_rows() -> mc.Suite:
     whole = mc.core.as_data("rows", rows(9))
     first, second = (mc.core.select_rows(cast(Any, whole), torch.arange(start, start + 6)) for start in (0, 3))
@@ -323,7 +333,7 @@ def shared_rows() -> mc.Suite:
     ("call", "text"),
     [
         (lambda: mc.pair_inputs(suite(), "cue", "own", by="row"), "by='row' joins a row of 'cue' with the same row of"),
-        (lambda: mc.pair_inputs(shared_rows(), "cue", "own"), "splits 'cue' and 'own' have rows in common, and not"),
+        (lambda: mc.pair_inputs(shared_rows(), "cue", "own"), "splits 'cue' and 'own' have rows in common, and are"),
         (lambda: mc.pair_inputs(suite(), "cure"), "a must be one of 'cue', 'no_cue', 'own', got 'cure'; did you mean"),
         (lambda: mc.pair_inputs(suite(2), "cue"), "no two rows of 'cue' and 'cue' make a pair by 'class'; give more"),
         (lambda: mc.pair_inputs(mc.Suite({"cue": (A, A[:, 0])}), "cue"), "pairs are drawn by class, and split 'cue'"),

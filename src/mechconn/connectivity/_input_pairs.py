@@ -59,7 +59,8 @@ def pair_inputs(
     """Draw pairs of inputs from one or two splits of a suite, no row in two pairs.
 
     Where both splits show the same rows, as counterfactuals do, a row that one pair shows in either split stands in no
-    other pair.
+    other pair. So it is too where they have the same labels row by row and nothing is known of their rows, as of
+    tensors; `Suite(..., paired=False)` says that they are others.
 
     Args:
         suite: the splits.
@@ -91,16 +92,17 @@ def pair_inputs(
     same = _show_same_rows(suite, a, c)
     if not same and by != "row" and share_known_rows(first, second):
         raise ValueError(
-            f"splits {a!r} and {c!r} have rows in common, and not row by row; give splits of the same rows, or of none "
-            "in common"
+            f"splits {a!r} and {c!r} have rows in common, and are not known to show the same ones row by row; pass "
+            "Suite(..., paired=True) where they do, or give splits without rows in common"
         )
+    apart = not same and not (suite.paired is None and torch.equal(labels, others))
     order = torch.randperm(len(labels), generator=make_generator(seed, "pairs", "a"))
     if by == "row":
         chosen = _pair_rows(labels, others, order, same, a, c)
     elif by == "class":
-        chosen = _pair_within(labels, others, order, same, seed)
+        chosen = _pair_within(labels, others, order, not apart, seed)
     else:
-        chosen = _pair_across(labels, others, order, same, seed)
+        chosen = _pair_across(labels, others, order, not apart, seed)
     kept = _keep_few(chosen, labels, per_class)
     if not kept:
         raise ValueError(f"no two rows of {a!r} and {c!r} make a pair by {by!r}; give more rows")

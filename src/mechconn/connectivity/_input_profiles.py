@@ -237,7 +237,8 @@ class InputProfiles(Result, Sequence[InputProfile], kind="input_profiles"):
     ) -> OverPairs:
         """The smallest value that a share of the pairs do not exceed, with an exact interval by order statistics.
 
-        Infinite bounds say that there are too few pairs.
+        Infinite bounds say that there are too few pairs. Where so many pairs of each class were fixed before, as of
+        `share_above`.
 
         Raises:
             ValueError: as `values`, or a share or confidence that is not above 0 and below 1.
