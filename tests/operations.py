@@ -211,6 +211,21 @@ def searched(model: nn.Module, data: Any) -> mc.ScaleSearch:
     return replace(found, seconds=0.0)
 
 
+def edited(method: Any) -> Operation:
+    """Without the seconds that it took; chosen and scored on other rows."""
+
+    def act(model: nn.Module, data: Any) -> mc.SparsestEdit:
+        suite = mc.Suite({"cue": data, "hue": data})
+        other = mc.Suite({"cue": rows(12, 7), "hue": rows(12, 8)})
+        found = mc.sparsest_edit(
+            model, rows(12, 9), rows(12, 10), suite, method, lower="hue", keep=[], choosing=other, draws=1,
+            floor=0.0, margin=0.01, norm=mc.Reestimate(data),
+        )  # fmt: skip
+        return replace(found, seconds=0.0)
+
+    return act
+
+
 def merged(model: nn.Module, data: Any) -> mc.Merged:
     """Without the seconds that it took."""
     suite = mc.Suite({"cue": data, "hue": data})
@@ -386,6 +401,9 @@ READING: dict[str, Operation] = {
     "representation_similarity": lambda model, data: mc.representation_similarity(
         model, mc.with_parameters(model, beside(model)[1]), data, layers=["frozen", "out"]
     ),
+    "representation_similarity, neighbours": lambda model, data: mc.representation_similarity(
+        model, mc.with_parameters(model, beside(model)[1]), data, measure="mutual_neighbours", k=2, permutations=2
+    ),
     "compare_methods": lambda model, data: (
         mc.compare_methods(
             mc.TuningTask(model, data, mc.Suite({"cue": data, "hue": data}), cued=data), {"CBFT": METHODS["CBFT"]}
@@ -411,6 +429,8 @@ READING: dict[str, Operation] = {
     "merge": merged,
     "judge_merged": judged,
     "search_scale": searched,
+    "sparsest_edit": edited(mc.SetDifference((0.2, 0.5), (0.1,), rows=4)),
+    "sparsest_edit, ranks": edited(mc.RankDifference((0.5,), (0.1,))),
     "soup": lambda model, data: mc.soup([model, mc.with_parameters(model, beside(model)[1])], norm=mc.Reestimate(data)),
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,

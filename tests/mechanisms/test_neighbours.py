@@ -43,7 +43,7 @@ def test_it_is_the_slow_definition(k: int) -> None:
 def test_blocks_of_rows_give_what_all_at_once_give(monkeypatch: pytest.MonkeyPatch) -> None:
     data = rows(50)
     whole = mc.measure_neighbours(build(mlp), data, {"label": "label"}, k=5)
-    monkeypatch.setattr("mechconn.mechanisms._neighbours.ENTRIES", 150)
+    monkeypatch.setattr("mechconn.mechanisms._nearest_rows.ENTRIES", 150)
     assert mc.measure_neighbours(build(mlp), data, {"label": "label"}, k=5) == whole
 
 

@@ -143,6 +143,10 @@ def test_layers_have_their_widths_and_rows(tmp_path: Path) -> None:
     layer, (a, b) = next(iter(found.widths.items()))
     shown = words_of(found, tmp_path)
     assert layer in shown and f"{a} and {b} units" in shown and "Over 24 rows" in shown
+    assert f"{found.unbiased[layer]:.3f}" in shown
+    found = mc.representation_similarity(A, B, DATA, measure="mutual_neighbours", k=2)
+    shown = words_of(found, tmp_path)
+    assert f"{found[layer]:.3f}" in shown and "chance 0.087" in shown and "No interval" in shown
 
 
 def test_an_invariance_names_what_is_not_settled_and_what_says_nothing(tmp_path: Path) -> None:

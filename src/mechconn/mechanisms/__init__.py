@@ -98,8 +98,9 @@ from mechconn.mechanisms._relearning_verdict import State as State
 from mechconn.mechanisms._reliances import reliances as reliances
 from mechconn.mechanisms._reliances_result import AppliedIntervention as AppliedIntervention
 from mechconn.mechanisms._reliances_result import Reliances as Reliances
+from mechconn.mechanisms._representation_result import LargestSimilarity as LargestSimilarity
+from mechconn.mechanisms._representation_result import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
-from mechconn.mechanisms._representations import RepresentationSimilarity as RepresentationSimilarity
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
 from mechconn.mechanisms._row_means import compute_difference as compute_difference

@@ -65,7 +65,7 @@ from mechconn.mechanisms._probe_task import ProbeTask
 from mechconn.mechanisms._relearned import Relearned
 from mechconn.mechanisms._relearned_sentences import describe_states
 from mechconn.mechanisms._relearning import RelearningTask
-from mechconn.mechanisms._representations import RepresentationSimilarity
+from mechconn.mechanisms._representation_result import RepresentationSimilarity
 from mechconn.network import (
     Metric,
     NormPolicy,

@@ -24,7 +24,7 @@ from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._effects import Effect, Invariance
 from mechconn.mechanisms._probe_result import NOT_USED
 from mechconn.mechanisms._relearned_sentences import describe_relearned
-from mechconn.mechanisms._representations import RepresentationSimilarity
+from mechconn.mechanisms._representation_result import RepresentationSimilarity
 from mechconn.stats import describe_clusters
 
 if TYPE_CHECKING:
@@ -321,7 +321,9 @@ def _describe_layers(found: RepresentationSimilarity) -> str:
         )
     lowest = min(known, key=lambda layer: known[layer])
     named = lowest or "the model itself"
+    unbiased = [value for value in found.unbiased.values() if value is not None]
+    beside = f" (unbiased: {min(unbiased):.2f} to {max(unbiased):.2f})" if unbiased else ""
     return (
-        f"Linear CKA of the layers lies between {min(known.values()):.2f} ({named}) and {max(known.values()):.2f}; "
-        f"alike representations can serve different mechanisms.{absent}"
+        f"Linear CKA of the layers lies between {min(known.values()):.2f} ({named}) and {max(known.values()):.2f}"
+        f"{beside}; alike representations can serve different mechanisms.{absent}"
     )

@@ -11,7 +11,8 @@ from mechconn.mechanisms._comparison import Comparison
 from mechconn.mechanisms._discrepancy import Draws, OutputDiscrepancy, compare_outputs, measure_discrepancy
 from mechconn.mechanisms._effects import On
 from mechconn.mechanisms._outcomes import match_outcomes
-from mechconn.mechanisms._representations import NoLayersError, RepresentationSimilarity, compare_layers
+from mechconn.mechanisms._representation_result import RepresentationSimilarity
+from mechconn.mechanisms._representations import NoLayersError, compare_layers
 from mechconn.network import NormPolicy, Outcomes, Point
 
 

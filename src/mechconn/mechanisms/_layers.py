@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,12 @@ PairedActivations = tuple[Tensor, Tensor] | NoActivation
 """The activations of one layer, [N, p] of A and [N, q] of B, or why there are none."""
 
 
+LayersAsked: TypeAlias = Sequence[str] | Mapping[str, str | Sequence[str]] | Literal["all"] | None
+"""Names that both models have, a layer of A -> one or several of B, or all."""
+BETWEEN = " / "
+"""What stands between a layer of A and one of B in the name of their pair."""
+
+
 class LayerPair:
     """Two networks, and the layers that are compared.
 
@@ -54,14 +60,19 @@ class LayerPair:
         device: where both compute.
         computed: how they compute, for the record.
         by_name: whether layers were asked for.
-        layers: their names; by default all that have weights, in both models.
+        pairs: name of the pair -> (layer of A, layer of B); by default every layer that has weights in both models, by
+            its own name.
         left_out: layers that one of the models does not have; empty where layers were asked for.
     """
 
     def __init__(
-        self, networks: tuple[Network, Network], points: tuple[Point, Point], layers: Sequence[str] | str | None
+        self,
+        networks: tuple[Network, Network],
+        points: tuple[Point, Point],
+        layers: LayersAsked,
+        layers_b: Sequence[str] | Literal["all"] | None = None,
     ) -> None:
-        self._networks = dict(zip(("model_a", "model_b"), networks, strict=True))
+        self._networks: dict[str, Network] = dict(zip(("model_a", "model_b"), networks, strict=True))
         self.device, self.computed = networks[0].device, networks[0].computed
         self._points = [network.load(point.params) for network, point in zip(networks, points, strict=True)]
         self._parts = {
@@ -69,28 +80,49 @@ class LayerPair:
             for whose, network in self._networks.items()
         }
         self.left_out: dict[str, NoActivation] = {}
-        self.by_name = not (layers is None or layers == "all")
-        self.layers = self._asked(layers) if layers is not None and self.by_name else self._default_layers()
+        asked = not _is_all(layers)
+        self.by_name = asked and (layers_b is None or not _is_all(layers_b))
+        if layers_b is not None:
+            self.pairs = self._cross(layers, layers_b)
+        elif isinstance(layers, Mapping):
+            self.pairs = self._match(layers)
+        else:
+            names = self._asked("layers", layers, tuple(self._parts)) if asked else self._default_layers()
+            self.pairs = {name: (name, name) for name in names}
 
-    def _asked(self, layers: Sequence[str]) -> list[str]:
+    def _asked(self, what: str, layers: Any, whose: Sequence[str]) -> list[str]:
         """Layers asked for by name; all of them are there."""
         if isinstance(layers, str):
-            raise TypeError(f"layers must be a list of names, got the text {layers!r}; write layers=[{layers!r}]")
+            raise TypeError(f"{what} must be a list of names, got the text {layers!r}; write {what}=[{layers!r}]")
         if not layers:
-            raise ValueError("layers names no layer; name some, or leave it out for all layers")
+            raise ValueError(f"{what} names no layer; name some, or leave it out for all layers")
         for name in layers:
-            for whose, parts in self._parts.items():
-                if name not in parts:  # "" is the model itself, where that is one layer
-                    check_choice(f"a layer of {whose}", name, tuple(part for part in parts if part))
+            for own in whose:
+                if name not in self._parts[own]:  # "" is the model itself, where that is one layer
+                    check_choice(f"a layer of {own}", name, tuple(part for part in self._parts[own] if part))
         return list(dict.fromkeys(layers))
 
+    def _match(self, layers: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, str]]:
+        """Layers of A against the layers of B that a mapping names."""
+        self._asked("layers", list(layers), ("model_a",))
+        there = {a: [b] if isinstance(b, str) else list(b) for a, b in layers.items()}
+        for a, names in there.items():
+            self._asked(f"layers[{a!r}]", names, ("model_b",))
+        return {f"{a}{BETWEEN}{b}": (a, b) for a, names in there.items() for b in names}
+
+    def _cross(self, layers: LayersAsked, layers_b: Sequence[str] | Literal["all"]) -> dict[str, tuple[str, str]]:
+        """Every layer of A against every layer of B."""
+        if isinstance(layers, Mapping):
+            raise TypeError("layers= is a mapping, which names the layers of B too; leave out layers_b=")
+        sides = []
+        for what, whose, asked in (("layers", "model_a", layers), ("layers_b", "model_b", layers_b)):
+            own = _list_compared(self._networks[whose]) if _is_all(asked) else self._asked(what, asked, (whose,))
+            sides.append(own)
+        return {f"{a}{BETWEEN}{b}": (a, b) for a in sides[0] for b in sides[1]}
+
     def _default_layers(self) -> list[str]:
-        """Names of the compared layers of both models, in A's order; attention's own in place of its projection's."""
-        found: dict[str, None] = {}
-        for network in self._networks.values():
-            parts = dict(network.module.named_modules())
-            within = {id(part.out_proj) for part in parts.values() if isinstance(part, nn.MultiheadAttention)}
-            found |= {name: None for name, part in parts.items() if is_compared(part) and id(part) not in within}
+        """Names of the compared layers of both models, in A's order."""
+        found = {name: None for network in self._networks.values() for name in _list_compared(network)}
         for name in found:
             absent = [whose for whose, parts in self._parts.items() if name not in parts]
             if absent:
@@ -104,13 +136,24 @@ class LayerPair:
 
     def activations(self, inputs: Inputs, rows: int | None) -> dict[str, PairedActivations]:
         """What each layer gives in one forward pass of both models over a batch of so many rows."""
-        found: dict[str, list[Tensor | NoActivation]] = {name: [] for name in self.layers}
-        for (whose, network), point in zip(self._networks.items(), self._points, strict=True):
-            with _record_outputs(self._parts[whose], self.layers, whose) as seen:
-                network(point, network.buffers, inputs)
-            for name in self.layers:
-                found[name].append(_take_only(seen[name], whose, rows))
-        return {name: _pair_activations(*units) for name, units in found.items()}
+        found: list[dict[str, Tensor | NoActivation]] = []
+        for side, (whose, network) in enumerate(self._networks.items()):
+            names = list(dict.fromkeys(pair[side] for pair in self.pairs.values()))
+            with _record_outputs(self._parts[whose], names, whose) as seen:
+                network(self._points[side], network.buffers, inputs)
+            found.append({name: _take_only(seen[name], whose, rows) for name in names})
+        return {pair: _pair_activations(found[0][a], found[1][b]) for pair, (a, b) in self.pairs.items()}
+
+
+def _is_all(layers: object) -> bool:
+    return layers is None or (isinstance(layers, str) and layers == "all")
+
+
+def _list_compared(network: Network) -> list[str]:
+    """Names of a network's compared layers; attention's own in place of its projection's."""
+    parts = dict(network.module.named_modules())
+    within = {id(part.out_proj) for part in parts.values() if isinstance(part, nn.MultiheadAttention)}
+    return [name for name, part in parts.items() if is_compared(part) and id(part) not in within]
 
 
 def is_compared(part: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mechconn.core import Compute, Data, Progress, as_data, check_count, check_is, resolve_compute
 from mechconn.mechanisms._layer_features import HEAD, FeatureReader
+from mechconn.mechanisms._nearest_rows import scale_rows, weigh_nearest
 from mechconn.mechanisms._row_classes import RowClasses, Target, check_target, read_classes
 from mechconn.network import fix_device
 from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_marks, print_table
@@ -18,10 +19,6 @@ from mechconn.plotting import Drawing, Header, Result, Section, Table, draw_mark
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
-DIGITS = 1e9
-"""Cosines that agree to nine digits are ties."""
-ENTRIES = 2_000_000
-"""Cosines that are held at a time."""
 NO_INTERVAL = (
     "No interval: rows are neighbours of several others, so their shares depend on each other; compare networks on the "
     "same rows, or measure disjoint parts of the data."
@@ -220,24 +217,8 @@ def _find_chance(classes: RowClasses) -> float:
 
 def _count_shared(x: Tensor, classes: list[Tensor], k: int) -> list[float]:
     """For each kind of class the mean share of the k nearest rows that have a row's own."""
-    x = x.double()
-    largest = x.abs().amax(1, keepdim=True)
-    x = nn.functional.normalize(x / torch.where(largest > 0, largest, 1.0), dim=1)  # of any length; zeros stay
-    rows, block = len(x), max(1, ENTRIES // len(x))
     shared: list[list[Tensor]] = [[] for _ in classes]
-    for start in range(0, rows, block):
-        cosine = ((x[start : start + block] @ x.T) * DIGITS).round_()
-        own = torch.arange(len(cosine))
-        cosine[own, start + own] = -torch.inf
-        weights = _weigh_largest(cosine, k)
+    for rows, weights in weigh_nearest(scale_rows(x), k):
         for found, values in zip(shared, classes, strict=True):
-            found.append((weights * (values[start : start + block, None] == values)).sum(1))
-    return [float(torch.cat(found).sum()) / (rows * k) for found in shared]
-
-
-def _weigh_largest(values: Tensor, k: int) -> Tensor:
-    """1 for the k largest of each row; those that tie for the last places share them."""
-    last = values.topk(k, dim=1).values[:, -1:]
-    above, equal = values > last, values == last
-    left = k - above.sum(1, keepdim=True)
-    return above + equal * (left / equal.sum(1, keepdim=True, dtype=values.dtype))
+            found.append((weights * (values[rows, None] == values)).sum(1))
+    return [float(torch.cat(found).sum()) / (len(x) * k) for found in shared]

@@ -4,6 +4,9 @@ from mechconn.merging._build_merged import build_merged as build_merged
 from mechconn.merging._concatenate_adapters import ConcatenatedAdapter as ConcatenatedAdapter
 from mechconn.merging._concatenate_adapters import concatenate_adapters as concatenate_adapters
 from mechconn.merging._dare import DARE as DARE
+from mechconn.merging._edit_methods import RankDifference as RankDifference
+from mechconn.merging._edit_methods import SetDifference as SetDifference
+from mechconn.merging._edit_search import TriedEdit as TriedEdit
 from mechconn.merging._far_base import note_far_base as note_far_base
 from mechconn.merging._fisher_mean import FisherMean as FisherMean
 from mechconn.merging._greedy_soup import GreedySoup as GreedySoup
@@ -38,6 +41,10 @@ from mechconn.merging._scale_verdict import ScaleClaim as ScaleClaim
 from mechconn.merging._search_scale import search_scale as search_scale
 from mechconn.merging._shard_writer import read_size as read_size
 from mechconn.merging._slerp import SLERP as SLERP
+from mechconn.merging._sparsest_edit import sparsest_edit as sparsest_edit
+from mechconn.merging._sparsest_edit_result import EditedLayer as EditedLayer
+from mechconn.merging._sparsest_edit_result import EditedSplit as EditedSplit
+from mechconn.merging._sparsest_edit_result import SparsestEdit as SparsestEdit
 from mechconn.merging._task_arithmetic import TaskArithmetic as TaskArithmetic
 from mechconn.merging._ties import TIES as TIES
 from mechconn.merging._transplant import Transplant as Transplant

@@ -94,9 +94,13 @@ class InputProducts(TorchFunctionMode):
         heads = functional.multi_head_attention_forward(**plain)[0]
         self._add(weight, Layout(), lambda: iter([heads.reshape(1, -1, heads.shape[-1])]))
 
+    def find_name(self, weight: Tensor) -> str | None:
+        """The name of a weight; None of a tensor that is none of the network's."""
+        return self._names.get(_place(weight))
+
     def _add(self, weight: Tensor, layout: Layout, blocks: Callable[[], Iterator[Tensor]]) -> None:
         """Add the products of [groups, rows, inputs] where the weight is one of the network's."""
-        name = self._names.get(_place(weight))
+        name = self.find_name(weight)
         if name is None or weight.dim() < 2:
             return
         self.layouts[name] = layout

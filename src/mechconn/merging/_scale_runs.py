@@ -108,7 +108,7 @@ class ScaleRuns:
         for draw, change in changes.items():
             for scale in sorted(set(self.grid) - {0.0}, key=abs):
                 self._measure_or_leave_out(scale, draw, change)
-        least = self._find_chance(asked.target) if floor is None and asked.direction == "lower" else floor or 0.0
+        least = self._find_floor(asked) if floor is None else floor
         return replace(asked, bounds=whole.bounds_on(self.on), floor=least)
 
     def _measure_or_leave_out(self, scale: float, draw: int | None, change: WeightChange) -> None:
@@ -128,34 +128,25 @@ class ScaleRuns:
             if self.grid == (0.0,):
                 raise ValueError(f"no scale but 0 can be evaluated; take smaller scales= ({error})") from None
             return
-        _check_rows(what, self.outcomes[0.0], found)
+        check_rows(what, self.outcomes[0.0], found)
         if draw is None:
             self._keep(scale, found, choosing)
             return
-        self._random.setdefault(scale, []).append(_list_values(found, self.on))
+        self._random.setdefault(scale, []).append(list_values(found, self.on))
         if draw == 0:
             self._first_random[scale] = found
 
     def _keep(self, scale: float, found: ModelOutcome, choosing: Values) -> None:
-        self.outcomes[scale], self._values[scale] = found, _list_values(found, self.on)
+        self.outcomes[scale], self._values[scale] = found, list_values(found, self.on)
         self._chosen_on[scale] = choosing
 
     @property
     def _keeps_statistics(self) -> bool:
         return bool(list(find_statistics_layers(self.first.network)))
 
-    def _find_chance(self, target: str) -> float:
-        """The accuracy of a guess that follows the labels' shares p, sum_k p_k^2, over all rows; 0 on other measures.
-
-        Of K classes of equal shares 1 / K. Of several labels or positions a row: that of the commonest answer.
-        """
-        if self.on != "accuracy":
-            return 0.0
-        answers = self.outcomes[0.0].splits[target].answers
-        if answers.labels is None:
-            return answers.commonest
-        shares = answers.labels.unique(return_counts=True)[1].double() / len(answers.labels)
-        return float(shares.square().sum())
+    def _find_floor(self, asked: ScaleQuestion) -> float:
+        known = self.on == "accuracy" and asked.direction == "lower"
+        return find_chance(self.outcomes[0.0], asked.target) if known else 0.0
 
     def build(self, change: WeightChange, scale: float) -> nn.Module:
         """The network at base + scale change: a new module in evaluation mode with statistics that fit it."""
@@ -212,7 +203,7 @@ class ScaleRuns:
             return
         moves = {
             split: float(self._values[0.0][split].values.double().mean() - rows.values.double().mean())
-            for split, rows in _list_values(self.saved, self.on).items()
+            for split, rows in list_values(self.saved, self.on).items()
         }
         factor, unit = (100, "points") if self.on == "accuracy" else (1, self.on)
         if said := [f"{split} by {factor * move:+.3g}" for split, move in moves.items() if abs(move) > asked.margin]:
@@ -273,20 +264,32 @@ class ScaleRuns:
         how = {**self.own, "cluster": None}
         evaluator = Evaluator(model, self.choosing, **how, compute=self.compute.without_progress())
         with name_network(f"{what} on choosing="):
-            return _list_values(measure_outcome(evaluator, self.on), self.on)
+            return list_values(measure_outcome(evaluator, self.on), self.on)
 
     def _make_evaluator(self, model: nn.Module, suite: Suite) -> Evaluator:
         return Evaluator(model, suite, **self.own, compute=self.compute.without_progress())
 
 
-def _list_values(outcome: ModelOutcome, on: On) -> dict[str, RowValues]:
+def list_values(outcome: ModelOutcome, on: On) -> dict[str, RowValues]:
     """Split -> what is measured of every row."""
     return {split: result.rows(on) for split, result in outcome.splits.items()}
 
 
-def _check_rows(what: str, first: ModelOutcome, found: ModelOutcome) -> None:
+def check_rows(what: str, first: ModelOutcome, found: ModelOutcome) -> None:
     """Raise unless a network was evaluated on the rows of the base, in their order."""
     for split, result in first.splits.items():
         other = found.splits[split]
         check_row_count(split, what, len(result.loss), len(other.loss))
         check_row_order(split, what, rows_correspond(result, other))
+
+
+def find_chance(outcome: ModelOutcome, target: str) -> float:
+    """The accuracy of a guess that follows the labels' shares p, sum_k p_k^2, over all rows of a split.
+
+    Of K classes of equal shares 1 / K. Of several labels or positions a row: that of the commonest answer.
+    """
+    answers = outcome.splits[target].answers
+    if answers.labels is None:
+        return answers.commonest
+    shares = answers.labels.unique(return_counts=True)[1].double() / len(answers.labels)
+    return float(shares.square().sum())

@@ -79,7 +79,7 @@ MOVE_SHARE = 0.8
 """Of a tail level, what goes to E[f - b] in "keeps"; the rest goes to E[b], which counts 1 - r times."""
 Choose: TypeAlias = Literal["best", "largest", "shown"]
 Direction: TypeAlias = Literal["lower", "higher"]
-Claim: TypeAlias = Literal["moves", "removes", "stays", "keeps"]
+Claim: TypeAlias = Literal["moves", "removes", "reaches", "stays", "keeps"]
 Standing: TypeAlias = Literal["shown", "refuted", "open"]
 VerdictOnScale: TypeAlias = Literal["removes", "lowers", "raises", "reverses", "does not", "no scale", "undetermined"]
 Values: TypeAlias = Mapping[str, RowValues]
@@ -91,7 +91,8 @@ class ScaleClaim:
     """One claim about the network at the chosen scale, on the rows that judge.
 
     Attributes:
-        claim: "moves", "removes" or "keeps"; see `mechconn.merging._scale_verdict`.
+        claim: "moves", "removes", "stays" or "keeps"; see `mechconn.merging._scale_verdict`. Of a sparse edit
+            "reaches", "stays" or "keeps"; see `mechconn.merging._edit_verdict`.
         split: the data.
         excess: delta, the mean that is positive where the claim holds: in accuracy, loss or the metric.
         interval: of it, at 95 % confidence, of this claim by itself.
@@ -265,12 +266,13 @@ def judge_claims(asked: ScaleQuestion, base: Values, edited: Values) -> tuple[Sc
     for split, share in asked.keep:
         found.append(("keeps", split, asked.compute_keep(split, share, base, edited)))
     return tuple(
-        _judge(claim, split, evidence, len(found), asked.margin if claim == "moves" else 0.0)
+        judge_claim(claim, split, evidence, len(found), asked.margin if claim == "moves" else 0.0)
         for claim, split, evidence in found
     )
 
 
-def _judge(claim: Claim, split: str, evidence: DifferenceEvidence, count: int, margin: float = 0.0) -> ScaleClaim:
+def judge_claim(claim: Claim, split: str, evidence: DifferenceEvidence, count: int, margin: float = 0.0) -> ScaleClaim:
+    """One of so many claims; the margin is that of "moves"."""
     one, upper = evidence.interval(CONFIDENCE), evidence.interval(1 - ALPHA / count)[1]
     shown = one[0] > 0 if claim == "moves" else one[0] >= 0
     standing = "refuted" if upper < margin else "shown" if shown else "open"
