@@ -57,14 +57,14 @@ def evaluate_blocks(
     `BlockProfiles.barriers`.
 
     With `cumulative`, blocks join one after another: the k-th profile moves P_1 and ... and P_k together, and the last
-    one is the whole path.
+    one is the whole path where nothing is left out.
 
     A random direction of a block has the length of the block's own way: with g normal, independent in all entries,
 
         u = g ||theta_b[P_k] - theta_a[P_k]|| / ||g||,        theta_a[P_k] + t u,
 
     at the same t, and with the rest at B theta_b[P_k] + (1 - t) u. It says how much of a rise is due to the distance
-    alone.
+    alone. Both are rounded to the parameters' own type; in bfloat16 a short way over many weights may round to nothing.
 
     Args:
         model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers where parameters alone

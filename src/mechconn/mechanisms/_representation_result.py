@@ -41,8 +41,8 @@ class LargestSimilarity:
 
     def __str__(self) -> str:
         return (
-            f"largest of all pairs: {self.value:.3f} ({self.pair}); the largest with B's rows in random order is "
-            f"{self.chance:.3f} on average and at most {self.upper:.3f} in 95 % of {self.permutations} orders "
+            f"largest of all pairs: {self.value:z.3f} ({self.pair}); the largest with B's rows in random order is "
+            f"{self.chance:z.3f} on average and at most {self.upper:z.3f} in 95 % of {self.permutations} orders "
             f"(p = {self.p_value:.3g})"
         )
 
@@ -209,7 +209,7 @@ class RepresentationSimilarity(Result, Mapping[str, float | None], kind="represe
 
 
 def _format(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return "none" if value is None else f"{value:z.3f}"
 
 
 def _mark(value: float | None) -> tuple[float, float, float] | None:
