@@ -200,7 +200,7 @@ def test_the_largest_stands_beside_what_it_is_by_chance() -> None:
         assert alone.largest.value == (alone.unbiased if measure == "cka" else alone.layers)["part"]
         if measure == "mutual_neighbours":  # one pair: the mean over orders is k / (N - 1)
             assert alone.largest.chance == pytest.approx(alone.chance, abs=0.02)
-        assert "in random order" in str(alone)
+        assert "in random order" in str(alone) and "(part); the largest with B's rows" in alone.sections()[0].note
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
