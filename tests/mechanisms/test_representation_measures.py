@@ -218,6 +218,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "layers= is a mapping, which names the layers of B too; leave out layers_b=",
     ),
     "a layer that B lacks": ({"layers": {"0": "3"}}, ValueError, "a layer of model_b must be one of '0', '1', '2'"),
+    "a number": ({"layers": {"0": 2}}, TypeError, "layers['0'] must be a list of names, got 2; they are those of"),
     "a text": (
         {"layers_b": "0"},
         TypeError,

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity._block_profiles import WHOLE, BlockProfiles
-from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
+from mechconn.connectivity._evaluate_path import check_clusters, check_grid, evaluate_line
 from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._group_parameters import BlockChoice, BlockOrder, accumulate_blocks, group_parameters
 from mechconn.connectivity._profile import Profile
 from mechconn.core import Compute, Params, PerSampleLoss, Progress, check_choice, check_count, make_generator
-from mechconn.datasets import Suite
+from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, find_joined, resolve_norm
 from mechconn.paths import LinearPath, refuse_ends
@@ -40,6 +40,7 @@ def evaluate_blocks(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -90,6 +91,7 @@ def evaluate_blocks(
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
+        cluster: as in `evaluate_path`; intervals against the models are over clusters too.
         seed: of random directions, and of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -123,12 +125,14 @@ def evaluate_blocks(
         suite,
         loss=loss,
         metrics=metrics,
+        cluster=cluster,
         seed=seed,
         compute=compute,
         device=device,
         progress=progress,
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
+    check_clusters(evaluator, keep_samples)
     for name, point in (("a", first), ("b", last)):
         evaluator.network.check(name, point.params)
     walk = BlockWalk(evaluator, (first, last), rest, grid, norm, keep_samples)
