@@ -29,7 +29,16 @@ METHODS: dict[str, Method] = {
     "FT-L": mc.NaiveFineTuning(lr=0.1),
     "LLRT": mc.LastLayerRetraining(),
     "LPFT": mc.LPFT(),
+    "LPFT vat": mc.LPFT(probe=mc.HardProbe("vat")),
+    "LPFT adversarial": mc.LPFT(probe=mc.HardProbe("adversarial")),
+    "LPFT soup": mc.LPFT(probe=mc.HardProbe("soup")),
     "DFR": mc.DFR(),
+    "Pro2": mc.Pro2(),
+    "JTT": mc.JTT(),
+    "JTT on both": mc.JTT(on="both"),
+    "JTT from fresh weights": mc.JTT(start="fresh"),
+    "AFR": mc.AFR(),
+    "AFR on both": mc.AFR(on="both"),
     "CBFT": mc.CBFT(),
     "CBFT without L_B": mc.CBFT(barrier=False),
     "CBFT without L_I": mc.CBFT(invariance=False),
@@ -65,14 +74,14 @@ def start(task: mc.datasets.CueTask, settings: TuningSettings, folder: Path, nam
     return run.model
 
 
-def problem(data: str, proportion: float, seed: int, root: str | None, folder: Path) -> mc.TuningTask:
-    """One seed's start and data, by the demo's settings."""
+def problem(data: str, proportion: float, seed: int, root: str | None, folder: Path, rows: int | None) -> mc.TuningTask:
+    """One seed's start and data, by the demo's settings but for the number of clean rows."""
     settings = demo_settings(data, seed, root)
     task = mc.datasets.cue_task(
         data, proportion=proportion, seed=seed, root=root, rows=settings.rows, test_rows=settings.test_rows
     )  # fmt: skip
     model = start(task, settings, folder, f"start-{data}-{proportion}-{seed}")
-    clean = task.clean.sample(settings.clean_samples[0] or len(task.clean), seed)
+    clean = task.clean.sample(rows or settings.clean_samples[0] or len(task.clean), seed)
     return mc.TuningTask(model, clean, task.suite, cued=task.train, seed=seed)
 
 
@@ -106,13 +115,14 @@ def main() -> None:
     parser.add_argument("--proportion", type=float, default=0.8)
     parser.add_argument("--methods", default="all")
     parser.add_argument("--seeds", default="0")
+    parser.add_argument("--clean", type=int, help="clean rows; default: the demo's")
     parser.add_argument("--root")
     parser.add_argument("--folder", type=Path, required=True)
     asked = parser.parse_args()
-    folder = asked.folder / f"{asked.data}-{asked.proportion}"
+    folder = asked.folder / f"{asked.data}-{asked.proportion}{'' if asked.clean is None else f'-{asked.clean}'}"
     folder.mkdir(parents=True, exist_ok=True)
     seeds = [int(seed) for seed in asked.seeds.split(",")]
-    tasks = [problem(asked.data, asked.proportion, seed, asked.root, folder) for seed in seeds]
+    tasks = [problem(asked.data, asked.proportion, seed, asked.root, folder, asked.clean) for seed in seeds]
     settings = demo_settings(asked.data, seeds[0], asked.root)
     began, shown = time.perf_counter(), ""
 

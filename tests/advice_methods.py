@@ -86,6 +86,11 @@ METHODS_ADVICE: dict[str, Advice] = {
         "needs whole-number targets [N] and a head with an output for each class",
         (lambda: tune(method=mc.DFR(draws=2), clean=(X, Y)),),
     ),
+    "DIRECTIONS": Advice(
+        lambda: tune(method=mc.Pro2(dims=9), cued=CUED),
+        "the features of the cued data span 5; set dims= to 5 or fewer",
+        (lambda: tune(method=mc.Pro2(dims=5), cued=CUED),),
+    ),
     "DIVERGED": Advice(
         lambda: tune(method=mc.NaiveFineTuning(lr=1e6, epochs=80), loss=squared),
         "lower the learning rate",
@@ -119,6 +124,16 @@ METHODS_ADVICE: dict[str, Advice] = {
             ),
             lambda: compare(tasks=task(suite=mc.Suite({"cue": (X, Y)})), on="accuracy"),
         ),
+    ),
+    "HARD_PROBE_SETTING": Advice(
+        lambda: mc.HardProbe("soup", alpha=2.0),
+        "alpha is a setting of vat, got alpha=2.0 with kind='soup'; leave it out",
+        (lambda: mc.HardProbe("soup"), lambda: mc.HardProbe("vat", alpha=2.0)),
+    ),
+    "HEADS": Advice(
+        lambda: tune(method=mc.HardProbe("soup", epochs=1, heads=6)),
+        "6 heads are more than the 5 features; set heads= to 5 or fewer",
+        (lambda: tune(method=mc.HardProbe("soup", epochs=1, heads=5)),),
     ),
     "KEEP_UNKNOWN": Advice(
         lambda: tune(method=mc.Scratch(epochs=1, keep=("head",))),

@@ -53,6 +53,13 @@ METHODS: dict[str, Method] = {
         probe=mc.LastLayerRetraining(epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=2, batch_size=8)
     ),
     "DFR": mc.DFR(draws=2),
+    "Pro2": mc.Pro2(dims=2),
+    "AFR": mc.AFR(on="both", gamma=2.0),
+    "JTT": mc.JTT(epochs=1, batch_size=8, identify_epochs=1, on="both", start="fresh"),
+    "HardProbe, soup": mc.HardProbe("soup", epochs=2, batch_size=8, lr=0.1, heads=2),
+    "LPFT, vat": mc.LPFT(
+        probe=mc.HardProbe("vat", epochs=2, batch_size=8), tuning=mc.NaiveFineTuning(epochs=1, batch_size=8)
+    ),
     "CBFT, AdamW": mc.CBFT(
         epochs=2, batch_size=8, optimizer="adamw", warmup=0.5, weight_decay=0.05, weight_decay_on="matrices"
     ),
@@ -107,6 +114,24 @@ def beside(model: nn.Module, count: int = 2) -> list[dict[str, Tensor]]:
     return [
         {k: v + 0.1 * n * (v > 0 if n > 1 else 1) for k, v in mc.parameters_of(model).items()} for n in range(count)
     ]
+
+
+DISTILLATION = mc.Distillation(epochs=2, batch_size=8)
+
+
+def narrow() -> nn.Module:
+    return nn.Sequential(nn.Linear(FEATURES, 3), nn.ReLU(), nn.Linear(3, CLASSES))
+
+
+def distilling(compute: mc.Compute | None = None, **settings: Any) -> Operation:
+    """Into the model, from a network of other shapes."""
+    method = replace(DISTILLATION, **settings)
+
+    def run(model: nn.Module, data: Any) -> mc.Trained:
+        teacher = build(narrow, 4, dtype=next(model.parameters()).dtype)
+        return mc.distill(teacher, model, method, data, compute=compute)
+
+    return run
 
 
 def fitting(method: PathFit, **settings: Any) -> Operation:
@@ -308,6 +333,19 @@ def dosed(model: nn.Module, data: Any) -> mc.DoseResponse:
     return mc.measure_dose_response(model, by_row(data), {"name": "swap-column", "columns": 1}, 3)
 
 
+def between_inputs(model: nn.Module, data: Any) -> mc.InputProfiles:
+    """The first half of the rows joined to the second."""
+    own = by_row(data)
+    x, y = own if isinstance(own, tuple) else own.tensors
+    half, quick = len(y) // 2, mc.InputBend(steps=2)
+    return mc.evaluate_input_path(model, x[:half], x[half:], y[:half], 1, ts=5, bend=quick)
+
+
+def disagreeing(model: nn.Module, data: Any) -> mc.Disagreement:
+    quick = mc.DisagreementSearch(steps=2, batch_size=8, check_every=2)
+    return mc.seek_disagreement(model, by_row(data), rows(3, 7), quick)
+
+
 def written(model: nn.Module, data: Any) -> mc.Invariance:
     with tempfile.TemporaryDirectory() as folder:
         given = mc.load_outputs(mc.save_outputs(model, mc.Suite({"cue": data, "hue": data}), folder))
@@ -395,6 +433,12 @@ READING: dict[str, Operation] = {
     "compare_mechanisms, runs": lambda model, data: mc.compare_mechanisms(
         [model, model], [model, model], mc.Suite({"cue": data, "hue": data})
     ),
+    "measure_transfer": lambda model, data: mc.measure_transfer(
+        model, build(narrow, dtype=next(model.parameters()).dtype), mc.Suite({"cue": data, "hue": data})
+    ),
+    "measure_transfer, the student": lambda model, data: mc.measure_transfer(
+        build(narrow, dtype=next(model.parameters()).dtype), model, mc.Suite({"cue": data, "hue": data})
+    ),
     "output_discrepancy": lambda model, data: mc.output_discrepancy(
         model, mc.with_parameters(model, beside(model)[1]), mc.Suite({"cue": data, "hue": data})
     ),
@@ -435,11 +479,20 @@ READING: dict[str, Operation] = {
     "measure_groups": grouped,
     "measure_groups, overlapping": marked,
     "probe": probed,
+    "route": lambda model, data: mc.route(
+        {"a": model, "b": moved(model)}, mc.Suite({"cue": data, "hue": data}), source=data, clusters=3
+    ),
     "measure_neighbours": lambda model, data: mc.measure_neighbours(model, data, {"label": "label"}, k=3),
     "measure_relearning": relearned,
     "measure_relearning, on the user's rows": relearning_on,
     "save_outputs": written,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
+    "distill": distilling(),
+    "distill, the teacher": lambda model, data: mc.distill(
+        model, build(narrow, dtype=next(model.parameters()).dtype), DISTILLATION, data
+    ),
+    "distill, gradients and features": distilling(jacobian=0.5, contrastive=0.5),
+    "distill, reduced precision": distilling(compute=mc.Compute(precision="auto")),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),
     "fine_tune, reduced precision": tuning(METHODS["CBFT"], compute=mc.Compute(precision="auto")),
@@ -470,6 +523,8 @@ OPERATIONS: dict[str, Operation] = {
     "balance, units to rescale": lambda model, _: mc.balance(model.get_submodule("block"), example_input=rows(4)[0]),
     "reliances": relied_on,
     "measure_dose_response": dosed,
+    "evaluate_input_path": between_inputs,
+    "seek_disagreement": disagreeing,
     "point_of": lambda model, _: mc.point_of(model),
     "point_of, between": lambda model, _: mc.LinearPath.between(model, moved(model)).at(0.5),
     "evaluate_path, interpolated": lambda model, data: mc.evaluate_path(

@@ -34,9 +34,13 @@ PAGES = (
     "blocks",
     "changing",
     "choosing",
+    "disagreement",
+    "distillation",
     "extending",
     "features",
+    "few_rows_no_groups",
     "formats",
+    "input_paths",
     "interventions",
     "map",
     "merging",
@@ -51,6 +55,7 @@ PAGES = (
     "sparsest_edit",
     "star",
     "symmetries",
+    "test_beds",
     "transplants",
 )
 """Pages of docs/ whose examples print what stands below them; `test_every_page_is_run` names the others' tests."""
@@ -200,13 +205,22 @@ def test_the_lines_of_the_questions_run(tmp_path: Path) -> None:
         "norm": None,
     }
     names |= {"a": a, "b": b, "fresh": fresh, "model": a, "before": a, "after": b, "base": a, "tuned": b, "never": b}
-    names |= {"runs": [a, b], "models": {"a": a, "b": b}, "first": a, "other": b, "change": change}
+    names |= {
+        "teacher": a,
+        "student": b,
+        "runs": [a, b],
+        "models": {"a": a, "b": b},
+        "first": a,
+        "other": b,
+        "change": change,
+    }
     names |= {"column": [row // 2 % 2 for row in range(40)], "groups": {"y": data.y}, "rows": task.cue_only(20)}
     names |= {"files": mc.save_outputs(a, suite, tmp_path), "symmetry": mc.symmetry_of(a, x[:2])}
     names |= {"tasks": [mc.TuningTask(a, clean, suite, cued=task.train)], "methods": {"naive": mc.NaiveFineTuning()}}
     lines = re.findall(r"^\|[^|]*\| `(mc\.[^`]*)`", read_page("questions"), re.M)
     assert len(lines) > 15
     shorter = {"StarFit()": "StarFit(epochs=1)", "Relearning()": "Relearning(steps=(0, 2), seeds=2)"}
+    shorter |= {"Distillation(": "Distillation(epochs=1, "}
     for line in lines:
         for default, short in shorter.items():
             line = line.replace(default, short)

@@ -271,6 +271,8 @@ NEED_WEIGHTS: dict[str, Callable[[Any], Any]] = {
     "probe": lambda m: mc.probe(m, (X, Y)),
     "probe, the control": lambda m: mc.probe(A, (X, Y), control=m),
     "measure_neighbours": lambda m: mc.measure_neighbours(m, (X, Y), {"label": "label"}),
+    "evaluate_input_path": lambda m: mc.evaluate_input_path(m, X, X, Y),
+    "seek_disagreement": lambda m: mc.seek_disagreement(m, (X, Y), X),
     "mechanism_map": lambda m: mc.mechanism_map({"a": A, "b": m}, SUITE),
     "parameters_of": mc.parameters_of,
     "with_parameters": lambda m: mc.with_parameters(m, mc.parameters_of(A)),

@@ -24,13 +24,21 @@ from torch import nn
 import mechconn as mc
 from mechconn.core import Record
 from mechconn.paper import (
+    AdditionPair,
     ArithmeticResult,
+    ContributorsCell,
+    DistillationResult,
+    DistillationSummary,
     Numbers,
+    PoisonsCell,
     ReluResult,
     StarCell,
     StarSummary,
     compare_runs,
     summarise_arithmetic,
+    summarise_clockpizza,
+    summarise_contributors,
+    summarise_poisons,
     summarise_transplants,
 )
 from page import Page
@@ -45,6 +53,7 @@ NORM = mc.Reestimate(DATA, label="the training data")
 METRICS = {"largest": mc.Metric(lambda z, y: z.softmax(1).max(1).values, (0.0, 1.0))}
 A, B, C = (build(norm_mlp, seed).eval() for seed in range(3))
 NORMED = build(lambda: nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 2)), 0).eval()
+NARROW = build(lambda: nn.Linear(2, 2), 3)
 LINE = mc.LinearPath.between(A, B)
 QUICK = mc.Relearning(steps=(0, 2, 5), seeds=2, batch_size=8, lr=0.1)
 
@@ -96,6 +105,22 @@ def arithmetic_cell(seed: int = 0) -> ArithmeticResult:
     return ArithmeticResult("<digits>", 0.8, seed, {"plus clean": found}, {"theta_C": cast(mc.Relearned, relearned())})
 
 
+@cache
+def transferred() -> mc.Transfer:
+    """One effect of the teacher's that comes over in part, and one that the teacher does not have."""
+    y = torch.arange(60) % 2
+    eye, mixed = torch.eye(2), torch.where(y * torch.arange(60) % 3 == 1, 1 - y, y)
+    suite = mc.Suite({"cue": (eye[y], y), "<rand_cue>": (eye[1 - y], y), "hue": (eye[mixed], y), "shade": (eye[y], y)})
+    return mc.measure_transfer(nn.Identity(), NARROW, suite, least=0.25)
+
+
+def distillation_cell(seed: int = 0) -> DistillationResult:
+    """A cell of the recipe from networks of no training."""
+    found = transferred()
+    students: Any = {"clean": {"labels alone": found, "<KD>": found, "KD of theta_NC": found}}
+    return DistillationResult("<digits>", 0.8, seed, {"theta_C": found.teacher, "theta_NC": found.student}, students)
+
+
 def star() -> mc.FittedStar:
     return mc.fit_star(A, {"<a>": B, "b": C}, mc.StarFit(epochs=2, batch_size=12, lr=0.01), DATA, norm=NORM)
 
@@ -112,6 +137,49 @@ def star_cell() -> StarCell:
     return StarCell("<digits>", 0.8, 0, 4, {"realigned": found, "as they are": found}, runs)
 
 
+def addition_pairs() -> list[AdditionPair]:
+    """Made up by hand: two pairs of each kind that is judged, of two seeds."""
+    measures = {"gradient_symmetricity": 0.9, "distance_irrelevance": None, "circularity": 0.5}
+    facts = {"accuracy": 1.0, "held_out": 0.75, "loss": 0.1, "measures": measures}
+    line = {"ts": [0.0, 0.5, 1.0], "loss": [0.1, 2.0, 0.1], "accuracy": [1.0, 0.25, 1.0], "distance": 3.0}
+    kinds = {"pizza and clock": ("pizza", "clock"), "two pizzas": ("pizza",) * 2, "two clocks": ("clock",) * 2}
+    return [
+        AdditionPair.from_dict(
+            {
+                "pair": pair, "seeds": seeds, "names": [f"{names[end]} {seed}" for end, seed in enumerate(seeds)],
+                "networks": [facts, facts], "lines": {"as saved": line, "weights": line}, "tolerance": 0.05,
+            }
+        )
+        for pair, names in kinds.items()
+        for seeds in ((0, 1), (1, 0))
+    ]  # fmt: skip
+
+
+def several_cues() -> mc.Invariance:
+    """Effects on the splits of two cues."""
+    judged = tuple(f"{kind} {cue}" for cue in ("<a>", "b") for kind in ("agreeing", "random"))
+    names = ("no_cue", *judged, "<a> alone", "b alone")
+    splits = {name: rows(24, seed) for seed, name in enumerate(names)}
+    return mc.measure_invariance(A, mc.Suite(splits, reference="no_cue", interventions=judged))
+
+
+def poisons_cell(seed: int = 0) -> PoisonsCell:
+    found = several_cues().to_dict()
+    networks = {name: {"against": own, "found": found} for name, own in (("theta_C", []), ("CBFT against b", ["b"]))}
+    return PoisonsCell.from_dict(
+        {"dataset": "<digits>", "proportion": 0.9, "seed": seed, "cues": ["<a>", "b"], "networks": networks}
+    )
+
+
+def contributors_cell(seed: int = 0) -> ContributorsCell:
+    found = several_cues().to_dict()
+    fusion = {"rounds": [found, found], "contributors": {"contributor 0": found, "contributor 1": found}}
+    arms = dict.fromkeys(("different cues", "one cue", "alone", "no cue"), fusion)
+    return ContributorsCell.from_dict(
+        {"dataset": "<digits>", "proportion": 0.9, "seed": seed, "cues": ["<a>", "b"], "arms": arms}
+    )
+
+
 def shown_by_theory() -> mc.Result:
     from mechconn.theory import check_theorem_1
 
@@ -120,6 +188,19 @@ def shown_by_theory() -> mc.Result:
 
 MAKERS: dict[str, Callable[[], mc.Result]] = {
     "profile": lambda: mc.evaluate_path(A, LINE, SUITE, 5, norm=NORM, metrics=METRICS, keep_samples=True),
+    "input_profiles": lambda: mc.evaluate_input_path(
+        A,
+        DATA[0][:12],
+        DATA[0][12:],
+        DATA[1][:12],
+        1,
+        ts=5,
+        bend=mc.InputBend(steps=3, lr=0.1),
+        groups=["<one>", "two"] * 6,
+    ),
+    "disagreement": lambda: mc.seek_disagreement(
+        A, DATA, rows(3, 7), mc.DisagreementSearch(steps=4, lr=0.05, check_every=2)
+    ),
     "settled_path": lambda: mc.settle_path(A, LINE, SUITE, 5, norm=NORM, tolerance=0.2),
     "block_profiles": lambda: mc.evaluate_blocks(
         A, A, B, SUITE, 1, ts=3, norm=NORM, keep_samples=True, control="random", draws=2
@@ -141,6 +222,7 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
         A, DATA, {"name": "swap-column", "columns": 0}, 3, metrics=METRICS
     ),
     "comparison": lambda: mc.compare_mechanisms(A, B, SUITE, metrics=METRICS),
+    "transfer": lambda: transferred(),
     "output_discrepancy": lambda: mc.output_discrepancy(A, B, SUITE),
     "group_accuracies": lambda: mc.measure_groups(A, DATA, [0, 1, 2] * 8, train_groups=[0, 1, 2, 2] * 6),
     "mechanism_map": lambda: mc.mechanism_map({"a": A, "b": B, "c": C}, SUITE, ts=3, norm=NORM),
@@ -176,8 +258,11 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "arithmetic_cell": lambda: arithmetic_cell(),
     "arithmetic": lambda: summarise_arithmetic([arithmetic_cell(), arithmetic_cell(1)]),
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA, layers_b="all", permutations=3),
+    "distillation_cell": lambda: distillation_cell(),
+    "distillation": lambda: DistillationSummary((distillation_cell(), distillation_cell(1))),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
+    "routed": lambda: mc.route({"<a>": A, "b": B}, SUITE, source=DATA, clusters=3),
     "relearning": relearned,
     "method_comparison": tuned,
     "audit": lambda: mc.audit(
@@ -209,6 +294,12 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "transplant_run": lambda: summarise_transplants(transplant_results(), 0.5),
     "star": lambda: StarSummary((star_cell(),)),
     "star_cell": lambda: star_cell(),
+    "clockpizza_pair": lambda: addition_pairs()[0],
+    "clockpizza": lambda: summarise_clockpizza(addition_pairs()),
+    "poisons_cell": poisons_cell,
+    "poisons": lambda: summarise_poisons([poisons_cell(), poisons_cell(1)]),
+    "contributors_cell": contributors_cell,
+    "contributors": lambda: summarise_contributors([contributors_cell(), contributors_cell(1)]),
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""

@@ -13,13 +13,14 @@ import torch
 
 import mechconn as mc
 from advice import CBFT, CUED, Twin, tune
+from advice_distillation import DISTILLATION_ADVICE
 from advice_heads import HEADS
 from advice_methods import METHODS_ADVICE
 from advice_optimizers import OPTIMIZERS
 from mechconn.core import read_with_note, write_safetensors
 from zoo import build, mlp
 
-ADVICE = {**HEADS, **METHODS_ADVICE, **OPTIMIZERS}
+ADVICE = {**HEADS, **METHODS_ADVICE, **OPTIMIZERS, **DISTILLATION_ADVICE}
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -11,6 +11,9 @@ from mechconn.connectivity._block_profiles import AGAINST as AGAINST
 from mechconn.connectivity._block_profiles import BlockProfiles as BlockProfiles
 from mechconn.connectivity._blocks import BlockWalk as BlockWalk
 from mechconn.connectivity._blocks import evaluate_blocks as evaluate_blocks
+from mechconn.connectivity._disagreement import Disagreement as Disagreement
+from mechconn.connectivity._disagreement_search import DisagreementSearch as DisagreementSearch
+from mechconn.connectivity._evaluate_input_path import evaluate_input_path as evaluate_input_path
 from mechconn.connectivity._evaluate_path import check_grid as check_grid
 from mechconn.connectivity._evaluate_path import evaluate_line as evaluate_line
 from mechconn.connectivity._evaluate_path import evaluate_path as evaluate_path
@@ -20,6 +23,13 @@ from mechconn.connectivity._fit_star import fit_star as fit_star
 from mechconn.connectivity._fitted_star import FittedStar as FittedStar
 from mechconn.connectivity._group_parameters import BlockChoice as BlockChoice
 from mechconn.connectivity._group_parameters import group_parameters as group_parameters
+from mechconn.connectivity._input_bend import InputBend as InputBend
+from mechconn.connectivity._input_pairs import InputPairs as InputPairs
+from mechconn.connectivity._input_pairs import pair_inputs as pair_inputs
+from mechconn.connectivity._input_profiles import InputCurve as InputCurve
+from mechconn.connectivity._input_profiles import InputProfile as InputProfile
+from mechconn.connectivity._input_profiles import InputProfiles as InputProfiles
+from mechconn.connectivity._input_profiles import OverPairs as OverPairs
 from mechconn.connectivity._joining import walk_lines as walk_lines
 from mechconn.connectivity._measure_star import LEAST_POINTS as LEAST_POINTS
 from mechconn.connectivity._path_verdict import MARGIN as MARGIN
@@ -50,6 +60,7 @@ from mechconn.connectivity._row_reader import list_looks as list_looks
 from mechconn.connectivity._saved_ends import EndMeans as EndMeans
 from mechconn.connectivity._saved_ends import ShiftedEnd as ShiftedEnd
 from mechconn.connectivity._saved_ends import join_words as join_words
+from mechconn.connectivity._seek_disagreement import seek_disagreement as seek_disagreement
 from mechconn.connectivity._settle_path import settle_lines as settle_lines
 from mechconn.connectivity._settle_path import settle_path as settle_path
 from mechconn.connectivity._settled_page import BIASED_AT_STOPPING as BIASED_AT_STOPPING

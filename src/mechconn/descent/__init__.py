@@ -17,6 +17,7 @@ from mechconn.descent._method import Records as Records
 from mechconn.descent._method import TrainingStep as TrainingStep
 from mechconn.descent._method import compute_clean_loss as compute_clean_loss
 from mechconn.descent._method import find_taken_epoch as find_taken_epoch
+from mechconn.descent._method import make_validation_loss as make_validation_loss
 from mechconn.descent._method import require_cued_data as require_cued_data
 from mechconn.descent._optimisers import Adam as Adam
 from mechconn.descent._optimisers import AdamW as AdamW

@@ -23,7 +23,7 @@ class Checkpoint:
     machine, same number of threads). A file that another run wrote is refused and stays as it is; so does the last
     one when a loss becomes infinite or NaN. A run is identified by its settings, their start, what is
     frozen, all targets, groups and the inputs of each source's first batch; functions (loss, transform) are not
-    compared. `DFR`, which takes no steps, writes none.
+    compared. `DFR`, `Pro2` and `AFR`, which take no steps, write none.
 
     Attributes:
         file: a .safetensors file; weights, the optimiser's state, the history so far. It stays when the run is done,

@@ -211,6 +211,11 @@ class Method(abc.ABC):
     mixes_weights: ClassVar[bool] = False
     """Whether it takes points between the network and where it started, which low-rank factors do not give."""
 
+    @property
+    def reads_clean_data(self) -> bool:
+        """Whether its iterations take batches of the clean data; True by default."""
+        return True
+
     @abc.abstractmethod
     def run(self, problem: Problem, descend: Descend) -> None:
         """Change `problem.model` in place, by calls of `descend` or directly.
@@ -304,8 +309,10 @@ def require_cued_data(method: Method, cued: Mapping[str, Data]) -> Mapping[str, 
     return cued
 
 
-def make_validation_loss(problem: Problem) -> Callable[[], float]:
-    """Mean loss of theta on the validation data, in evaluation mode."""
+def make_validation_loss(
+    problem: Problem, measure: Callable[[Inputs, Tensor], Tensor] | None = None
+) -> Callable[[], float]:
+    """Mean loss of theta on the validation data, in evaluation mode; `measure` gives another value of each row."""
     held_out = problem.validation
     assert held_out is not None
 
@@ -316,11 +323,14 @@ def make_validation_loss(problem: Problem) -> Callable[[], float]:
             device, module = problem.network.device, problem.network.module
             rows_read = problem.network.compute.choose_batch_size(EVALUATED)
             trim = heeds_mask(problem.network, problem.outputs)
-            found = iterate_batches(
+            batches = iterate_batches(
                 "validation", held_out, batch_size=rows_read, device=device, model=module, trim=trim
             )
-            for inputs, targets in found:
-                values = problem.losses(problem.outputs(inputs), targets).double()
+            for inputs, targets in batches:
+                found = (
+                    problem.losses(problem.outputs(inputs), targets) if measure is None else measure(inputs, targets)
+                )
+                values = found.double()
                 total += float((values * problem.rows_counted(targets)).sum())
                 rows += int(problem.rows_counted(targets).sum())
         problem.model.train(True)

@@ -178,8 +178,12 @@ def optimise(
     head: str | None = None,
     references: Mapping[str, Params] | None = None,
     groups: Tensor | None = None,
+    identity: Mapping[str, Tensor] | None = None,
 ) -> Trained:
-    """Run a method on a copy of a model; see `train` and `fine_tune`. `named` is what errors call the clean data."""
+    """Run a method on a copy of a model; see `train` and `fine_tune`. `named` is what errors call the clean data.
+
+    `identity` are further tensors that make a run another one, such as a teacher's.
+    """
     started = time.perf_counter()
     model = unwrap_module(model)
     check_is("method", method, Method)
@@ -210,7 +214,7 @@ def optimise(
         described["trained"] = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         held = {**start, **read_buffers(model), **_iterate_contents({named: clean, **cued}, network.device, model)}
         held |= {} if held_out is None else _iterate_contents({"validation": held_out}, network.device, model)
-        held |= {} if groups is None else {"groups": groups}
+        held |= ({} if groups is None else {"groups": groups}) | dict(identity or {})
         held |= {f"{name} {key}": t for name, point in (references or {}).items() for key, t in point.items()}
         keeper = CheckpointFile(checkpoint, compute_identity(described, held.items()))
     trained = _copy_for_training(masters.module, network)

@@ -64,6 +64,7 @@ from mechconn.mechanisms._measure import make_invariance as make_invariance
 from mechconn.mechanisms._measure import measure_invariance as measure_invariance
 from mechconn.mechanisms._measure_dose_response import measure_dose_response as measure_dose_response
 from mechconn.mechanisms._measure_relearning import measure_relearning as measure_relearning
+from mechconn.mechanisms._measure_transfer import measure_transfer as measure_transfer
 from mechconn.mechanisms._mechanism_cards import describe_effect as describe_effect
 from mechconn.mechanisms._mechanism_cards import list_reliance_cards as list_reliance_cards
 from mechconn.mechanisms._method_comparison import MethodComparison as MethodComparison
@@ -103,11 +104,18 @@ from mechconn.mechanisms._representation_result import RepresentationSimilarity 
 from mechconn.mechanisms._representations import NoLayersError as NoLayersError
 from mechconn.mechanisms._representations import check_layers as check_layers
 from mechconn.mechanisms._representations import representation_similarity as representation_similarity
+from mechconn.mechanisms._route import route as route
+from mechconn.mechanisms._routed import Regret as Regret
+from mechconn.mechanisms._routed import Routed as Routed
+from mechconn.mechanisms._routed import RoutedCluster as RoutedCluster
+from mechconn.mechanisms._routed import RoutedGroup as RoutedGroup
 from mechconn.mechanisms._row_means import compute_difference as compute_difference
 from mechconn.mechanisms._settled_differences import compare_read_effects as compare_read_effects
 from mechconn.mechanisms._settled_differences import compare_read_over_samples as compare_read_over_samples
 from mechconn.mechanisms._settled_differences import compare_read_split as compare_read_split
 from mechconn.mechanisms._training_runs import combine_training_runs as combine_training_runs
+from mechconn.mechanisms._transfer import Transfer as Transfer
+from mechconn.mechanisms._transfer import TransferredEffect as TransferredEffect
 from mechconn.mechanisms._until_settled import ModelReading as ModelReading
 from mechconn.mechanisms._until_settled import check_settles as check_settles
 from mechconn.mechanisms._until_settled import read_until_settled as read_until_settled

@@ -319,7 +319,7 @@ def _apply_budget(method: Method, task: TuningTask, clean: Data, epochs: int | N
         return method.with_epochs(epochs)
     if passes is None or schedule is None:
         return method
-    data = (clean, *read.values())
+    data = (clean, *read.values()) if method.reads_clean_data else tuple(read.values())
     with keep_generator_states(*data), isolate_rng(task.seed, "compare_methods"):
         iterations = min(count_batches("data", source, schedule.batch_size) for source in data)
     return method.with_epochs(max(1, round(passes / (method.passes(len(read)) * iterations))))

@@ -144,3 +144,21 @@ def mix_outcomes(outcome: SplitOutcome, other: SplitOutcome, weight: float) -> S
     """A split's rows with values between those of two models: (1 - weight) of the first, weight of the second."""
     known = {found.name: getattr(outcome, found.name) for found in fields(outcome)}
     return MixedOutcome(**known, other=other, weight=weight)
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledOutcome(SplitOutcome):
+    """The same rows with values base + factor (v - base), whose mean moves by that share."""
+
+    factor: float = 1.0
+    base: float = 0.0
+
+    def values(self, on: On) -> Tensor:
+        """Scaled values of what effects are measured on."""
+        return self.base + self.factor * (super().values(on).double() - self.base)
+
+
+def scale_outcome(outcome: SplitOutcome, factor: float, bounds: Interval | None) -> SplitOutcome:
+    """One model's outcomes on a split whose effects are `factor` of its own; in [0, 1] they keep its range."""
+    known = {found.name: getattr(outcome, found.name) for found in fields(outcome)}
+    return ScaledOutcome(**known, factor=factor, base=0.0 if bounds is None else bounds[0])

@@ -49,7 +49,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, TypeAlias
 
 from mechconn.mechanisms import ALPHA, Difference, On
-from mechconn.stats import Interval
+from mechconn.stats import Interval, divide_intervals
 
 TravelVerdict: TypeAlias = Literal["travels", "does not travel", "undetermined"]
 
@@ -151,18 +151,12 @@ def compute_share(moved: Difference, tuned: Difference, gap: Difference | None =
     """
     if tuned.interval[0] <= 0.0 <= tuned.interval[1]:
         return MovedEffect(moved, None, None)
-    low, high = _divide(moved.interval, tuned.interval)
+    low, high = divide_intervals(moved.interval, tuned.interval)
     if gap is not None:
-        less, more = _divide(gap.interval, tuned.interval)
+        less, more = divide_intervals(gap.interval, tuned.interval)
         low, high = max(low, 1.0 + less), min(high, 1.0 + more)
     share = moved.effect / tuned.effect
     return MovedEffect(moved, share, (min(low, share), max(high, share)))
-
-
-def _divide(top: Interval, bottom: Interval) -> Interval:
-    """The smallest and the largest quotient of two intervals, the second of one sign."""
-    corners = [above / below for above in top for below in bottom]
-    return min(corners), max(corners)
 
 
 def find_directions(tuned: Mapping[str, Difference], margin: float) -> dict[str, int]:

@@ -126,7 +126,7 @@ def train_step(context: ExperimentContext, what: str, data: CuedSet, method: Met
             loss=context.loss,
             compute=compute,
         )
-        return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
+        return StepOutput(describe_training(found), {WEIGHTS: read_state(found.model)})
 
     config = {"method": check_nameable(method).settings(), "seed": seed}
     return context.step("train", what, config, {"data": identify(data)}, work)
@@ -154,14 +154,14 @@ def tune_step(
             loss=context.loss,
             compute=compute,
         )
-        return StepOutput(_describe_training(found), {WEIGHTS: read_state(found.model)})
+        return StepOutput(describe_training(found), {WEIGHTS: read_state(found.model)})
 
     config = {"method": check_nameable(method).settings(), "seed": seed}
     inputs = {"start": start.input, "clean": identify(clean), "cued": identify(cued)}
     return context.step("fine-tune", what, config, inputs, work)
 
 
-def _describe_training(found: Trained) -> dict[str, Any]:
+def describe_training(found: Trained) -> dict[str, Any]:
     """The numbers of a training: one record an epoch, how many samples, and notes where there are any."""
     return {"history": found.history, "samples": found.settings["samples"], **_list_notes(found)}
 

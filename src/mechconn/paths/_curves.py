@@ -6,6 +6,8 @@ import abc
 import math
 import numbers
 from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Any, Self
 
 import torch
@@ -19,6 +21,7 @@ from mechconn.network import (
     compute_weighted_mean,
     copy_unless_held,
 )
+from mechconn.paths._lengths import LengthTable, measure_distance, multiply_differences
 from mechconn.paths._path import Path
 
 
@@ -94,6 +97,11 @@ class WeightedPath(Path):
         with torch.no_grad():
             return compute_weighted_mean(*zip(*used, strict=True))
 
+    @cached_property
+    def length_table(self) -> LengthTable:
+        """The length by at most 4096 chords, from the inner products of the points' differences alone."""
+        return LengthTable.by_weights(self.coefficients, multiply_differences(self.points))
+
     def describe(self) -> dict[str, Any]:
         """{"path": its kind, "bends": number of control points}, and where these come from where that is known."""
         return {"path": self.family, "bends": len(self.points) - 2} | ({"origin": self._origin} if self._origin else {})
@@ -158,6 +166,11 @@ class LinearPath(WeightedPath):
         t = check_fraction("t", t)
         return 1.0 - t, t
 
+    @cached_property
+    def length_table(self) -> LengthTable:
+        """The distance between the ends, evenly run through."""
+        return LengthTable((0.0, 1.0), (0.0, measure_distance(self.points[0], self.points[1])))
+
     def describe(self) -> dict[str, Any]:
         """{"path": "linear"}."""
         return {"path": "linear"}
@@ -189,6 +202,13 @@ class PolygonalPath(BentPath):
     """
 
     family = "polygonal"
+
+    @cached_property
+    def length_table(self) -> LengthTable:
+        """The lengths of the segments, exactly."""
+        steps = [measure_distance(one, other) for one, other in pairwise(self.points)]
+        places = tuple(number / len(steps) for number in range(len(steps) + 1))
+        return LengthTable(places, tuple(accumulate(steps, initial=0.0)))
 
     def coefficients(self, t: float) -> tuple[float, ...]:
         """Two neighbours share the weight; the others have none."""

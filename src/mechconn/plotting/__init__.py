@@ -32,6 +32,8 @@ from mechconn.plotting._examples import make_examples_section as make_examples_s
 from mechconn.plotting._histories import DescentResult as DescentResult
 from mechconn.plotting._html import flatten_settings as flatten_settings
 from mechconn.plotting._html import render_template as render_template
+from mechconn.plotting._input_charts import draw_paths as draw_paths
+from mechconn.plotting._input_charts import draw_sorted as draw_sorted
 from mechconn.plotting._labels import escape_label as escape_label
 from mechconn.plotting._left_out import leave_out as leave_out
 from mechconn.plotting._map_charts import draw_embedding as draw_embedding

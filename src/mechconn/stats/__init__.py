@@ -15,6 +15,12 @@ from mechconn.stats._crossed import CrossedMean as CrossedMean
 from mechconn.stats._exact import CountBound as CountBound
 from mechconn.stats._exact import Interval as Interval
 from mechconn.stats._exact import clopper_pearson as clopper_pearson
+from mechconn.stats._fieller import PairMoments as PairMoments
+from mechconn.stats._fieller import RatioSet as RatioSet
+from mechconn.stats._fieller import RatioShape as RatioShape
+from mechconn.stats._fieller import bound_proportional as bound_proportional
+from mechconn.stats._fieller import divide_intervals as divide_intervals
+from mechconn.stats._fieller import find_ratio_set as find_ratio_set
 from mechconn.stats._intervals import NEGLIGIBLE as NEGLIGIBLE
 from mechconn.stats._intervals import bound_count_difference as bound_count_difference
 from mechconn.stats._intervals import bound_paired_difference as bound_paired_difference
@@ -35,3 +41,5 @@ from mechconn.stats._jackknife import delete_one_pair_means as delete_one_pair_m
 from mechconn.stats._jackknife import jackknife_interval as jackknife_interval
 from mechconn.stats._melded import MeldedBounds as MeldedBounds
 from mechconn.stats._melded import WeightedCount as WeightedCount
+from mechconn.stats._quantiles import find_quantile as find_quantile
+from mechconn.stats._quantiles import quantile_interval as quantile_interval

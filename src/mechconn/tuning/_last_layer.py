@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +17,6 @@ from mechconn.core import (
     TensorPair,
     check_choice,
     check_count,
-    check_is,
     check_positive,
     isolate_rng,
     make_generator,
@@ -26,8 +25,8 @@ from mechconn.descent import (
     CosineSchedule,
     Descend,
     Method,
+    Objective,
     Problem,
-    Schedule,
     TrainingStep,
     draw_fresh_state,
     find_taken_epoch,
@@ -35,7 +34,7 @@ from mechconn.descent import (
 )
 from mechconn.network import copy_module, extract_outputs
 from mechconn.tuning._features import FrozenFeatures
-from mechconn.tuning._naive_fine_tuning import NaiveFineTuning
+from mechconn.tuning._row_labels import read_labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,87 +78,76 @@ class LastLayerRetraining(CosineSchedule, Method):
         """Compute the features, train a fresh layer on them, and put it in the head's place."""
         frozen = FrozenFeatures(type(self).__name__, problem)
         z, y = frozen.of("clean data", problem.clean)
-        layer = copy_module(frozen.layer)
-        assert isinstance(layer, nn.Linear)
-        layer.load_state_dict(draw_fresh_state(layer, problem.seed, "head", "use another method")[0])
+        layer = self.make_head(problem, frozen)
         schedule, validate = self._schedule(problem, layer, z, y), self._validation(problem, frozen, layer)
-        start = _compute_mean_loss(problem, layer, z, y) if validate is None else validate()
-
-        def head(step: TrainingStep) -> dict[str, Tensor]:
-            features, targets = step.clean
-            assert isinstance(features, Tensor)
-            return {"head": problem.mean_loss(extract_outputs(layer(features)), targets)}
-
-        records = descend(schedule, [head], layer, TensorPair(z, y), (), validate, apply_transform=False)
-        frozen.install(layer.weight, layer.bias)
+        start = compute_mean_loss(problem, layer, z, y) if validate is None else validate()
+        objective = self.make_objective(problem, layer, z, y)
+        records = descend(schedule, [objective], layer, TensorPair(z, y), (), validate, apply_transform=False)
+        self.install_head(frozen, layer)
         epoch = find_taken_epoch(records)
+        end = self.find_end_loss(problem, layer, z, y, records[epoch])
         # An epoch's mean is of weights that move: a thousandth more is no harm.
-        if (end := records[epoch]["head" if validate is None else "validation"]) > start * (1 + 1e-3):
+        if end > start * (1 + 1e-3):
             advice = f"set lr below {schedule.lr:.3g}" + ("" if self.lr is None else ", or leave it out")
             problem.notes.append(
                 f"The new head's loss{'' if validate is None else ' on the validation data'} is {end:.4g} in epoch "
                 f"{epoch} and was {start:.4g} before the first step, so that training it made it worse; {advice}."
             )
 
-    def _schedule(self, problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> LastLayerRetraining:
+    def make_head(self, problem: Problem, frozen: FrozenFeatures) -> nn.Module:
+        """What is trained on the features: a fresh layer of the head's shape."""
+        layer = copy_module(frozen.layer)
+        assert isinstance(layer, nn.Linear)
+        layer.load_state_dict(draw_fresh_state(layer, problem.seed, "head", "use another method")[0])
+        return layer
+
+    def make_objective(self, problem: Problem, layer: nn.Module, z: Tensor, y: Tensor) -> Objective:
+        """["head"], the mean loss of a batch of features; z and y are those of all rows."""
+
+        def head(step: TrainingStep) -> dict[str, Tensor]:
+            features, targets = step.clean
+            assert isinstance(features, Tensor)
+            return {"head": problem.mean_loss(extract_outputs(layer(features)), targets)}
+
+        return head
+
+    def install_head(self, frozen: FrozenFeatures, layer: nn.Module) -> None:
+        """Put what was trained in the head's place."""
+        assert isinstance(layer, nn.Linear)
+        frozen.install(layer.weight, layer.bias)
+
+    def find_end_loss(
+        self, problem: Problem, layer: nn.Module, z: Tensor, y: Tensor, record: Mapping[str, int | float]
+    ) -> float:
+        """The loss that training ended with, to be compared with that of the fresh head; on validation data if any."""
+        return record["head" if problem.validation is None else "validation"]
+
+    def bound_curvature(self, problem: Problem, z: Float[Tensor, "n d"], biased: bool, curvature: float) -> float:
+        """The largest eigenvalue that the head's Hessian may have, h lambda."""
+        return curvature * find_largest_moment(z, biased)
+
+    def _schedule(self, problem: Problem, layer: nn.Module, z: Tensor, y: Tensor) -> LastLayerRetraining:
         """These settings with a rate."""
         if self.lr is not None:
             return self
         curvature = estimate_curvature(lambda outputs: problem.losses(outputs, y), layer(z).detach(), problem.seed)
-        rate = problem.decided["lr"] = min(
-            LARGEST_RATE, compute_stable_rate(z[problem.rows_counted(y).bool()], layer.bias is not None, curvature)
-        )
+        biased = any(name.endswith("bias") for name, _ in layer.named_parameters())
+        bound = self.bound_curvature(problem, z[problem.rows_counted(y).bool()], biased, curvature)
+        rate = problem.decided["lr"] = min(LARGEST_RATE, 1.0 / bound if bound > 0 else math.inf)
         return replace(self, lr=rate)
 
-    def _validation(self, problem: Problem, frozen: FrozenFeatures, layer: nn.Linear) -> Callable[[], float] | None:
+    def _validation(self, problem: Problem, frozen: FrozenFeatures, layer: nn.Module) -> Callable[[], float] | None:
         if problem.validation is None:
             return None
         z, y = frozen.of("validation", problem.validation)
-        return lambda: _compute_mean_loss(problem, layer, z, y)
+        return lambda: compute_mean_loss(problem, layer, z, y)
 
 
 @torch.no_grad()
-def _compute_mean_loss(problem: Problem, layer: nn.Linear, z: Tensor, y: Tensor) -> float:
+def compute_mean_loss(problem: Problem, layer: nn.Module, z: Tensor, y: Tensor) -> float:
+    """Mean loss of a head on features, over the rows that count."""
     values, counted = problem.losses(extract_outputs(layer(z)), y).double(), problem.rows_counted(y).double()
     return float((values * counted).sum() / counted.sum().clamp(min=1.0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LPFT(MethodSettings, Method):
-    """Linear probing, then fine-tuning: LLRT, and from there all weights.
-
-    Attributes:
-        probe: the first part.
-        tuning: the second.
-
-    Source: Kumar et al. 2022; Lubana et al. 2023, section 6.
-    """
-
-    probe: LastLayerRetraining = field(default_factory=LastLayerRetraining)
-    tuning: NaiveFineTuning = field(default_factory=NaiveFineTuning)
-
-    def __post_init__(self) -> None:
-        check_is("probe", self.probe, LastLayerRetraining)
-        check_is("tuning", self.tuning, NaiveFineTuning)
-
-    def passes(self, sources: int) -> int:
-        """Those of the second part."""
-        return self.tuning.passes(sources)
-
-    def whole_schedule(self) -> Schedule | None:
-        """That of the second part."""
-        return self.tuning
-
-    def with_epochs(self, epochs: int) -> Method:
-        """So many epochs of the second part."""
-        return replace(self, tuning=replace(self.tuning, epochs=epochs))
-
-    def run(self, problem: Problem, descend: Descend) -> None:
-        """One after the other."""
-        self.probe.run(problem, descend)
-        if problem.decided:
-            problem.decided["probe"] = {**self.probe.list_fields(), "lr": problem.decided.pop("lr")}
-        self.tuning.run(problem, descend)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,21 +186,9 @@ class DFR(MethodSettings, Method):
         """Compute the features, fit, and put the mean layer in the head's place."""
         frozen = FrozenFeatures(type(self).__name__, problem)
         z, y = frozen.of("clean data", problem.clean)
-        with torch.no_grad():
-            found = problem.loss.classify(frozen.layer(z), y)
-        if found is None or found.each != "rows":
-            shape, outputs = f"{str(y.dtype).removeprefix('torch.')}{list(y.shape)}", frozen.layer.out_features
-            raise ValueError(
-                "DFR is logistic regression: it needs whole-number targets [N] and a head with an output for each "
-                f"class, got targets {shape} and {outputs} outputs"
-            )
-        counted = problem.rows_counted(y).bool()
-        classes, y, z = found.classes, found.labels[counted], z[counted]
-        if missing := sorted(set(range(classes)) - set(y.tolist())):
-            raise ValueError(
-                f"DFR fits a classifier of {classes} classes to the clean data, which lack "
-                f"{', '.join(map(str, missing))}; give samples of each"
-            )
+        labelled = read_labels("DFR", problem, frozen.layer, z, y)
+        labelled.check_classes("DFR")
+        z, y, counted = labelled.z, labelled.y, labelled.counted
         groups = y if problem.groups is None else problem.groups.to(counted.device)[counted]
         if len(groups.unique()) == 1:
             problem.notes.append(
@@ -284,17 +260,13 @@ def estimate_curvature(losses: Callable[[Tensor], Tensor], outputs: Float[Tensor
         return max(0.5, float((gradient(outputs + signs) - gradient(outputs)).abs().max()))
 
 
-def compute_stable_rate(z: Float[Tensor, "n d"], biased: bool, curvature: float) -> float:
-    """1 / (curvature lambda), lambda the largest eigenvalue of the mean of z z^T over the rows.
-
-    With `biased` each row of z has a 1 at its end.
-    """
+def find_largest_moment(z: Float[Tensor, "n d"], biased: bool) -> float:
+    """lambda, the largest eigenvalue of the mean of z z^T over the rows; with `biased` each row ends in a 1."""
     rows = z.detach().cpu().double()
     if biased:
         rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
     gram = rows.T @ rows if rows.shape[0] > rows.shape[1] else rows @ rows.T  # they share all eigenvalues but zeros
-    largest = float(torch.linalg.eigvalsh(gram / len(rows))[-1])
-    return 1.0 / (curvature * largest) if largest > 0 else math.inf
+    return max(0.0, float(torch.linalg.eigvalsh(gram / len(rows))[-1]))
 
 
 def draw_balanced(groups: Tensor, draw: torch.Generator) -> Tensor:
