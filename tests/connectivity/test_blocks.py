@@ -254,15 +254,15 @@ def test_intervals_against_the_models_are_of_the_same_rows(on: str, tmp_path: Pa
 @pytest.mark.parametrize("against", ["ends", "models"])
 def test_rows_that_stand_twice_count_once_as_clusters(against: Any) -> None:
     x, y = rows(24)
-    given: dict[str, Any] = {"blocks": 1, "ts": 3, "keep_samples": True}
-    ends = [mc.parameters_of(build(mlp, seed)) for seed in (1, 2)]
-    once = mc.evaluate_blocks(build(mlp), *ends, mc.Suite({"cue": (x, y)}), **given)
-    doubled = mc.Suite({"cue": (x.repeat(2, 1), y.repeat(2))})
-    found = mc.evaluate_blocks(build(mlp), *ends, doubled, cluster=torch.arange(24).repeat(2), **given)
+    a, b = (mc.parameters_of(build(mlp, seed)) for seed in (1, 2))
+    given: dict[str, Any] = {"ts": 3, "keep_samples": True}
+    once = mc.evaluate_blocks(build(mlp), a, b, mc.Suite({"cue": (x, y)}), **given)
+    doubled, cluster = mc.Suite({"cue": (x.repeat(2, 1), y.repeat(2))}), torch.arange(24).repeat(2)
+    found = mc.evaluate_blocks(build(mlp), a, b, doubled, cluster=cluster, **given).barriers("cue", against=against)
     for block, barrier in once.barriers("cue", against=against).items():
-        assert barrier.interval == pytest.approx(found.barriers("cue", against=against)[block].interval, rel=1e-9)
+        assert barrier.interval == pytest.approx(found[block].interval, rel=1e-9)
     with pytest.raises(ValueError, match="pass keep_samples=True"):
-        mc.evaluate_blocks(build(mlp), *ends, doubled, cluster=torch.arange(24).repeat(2), ts=3)
+        mc.evaluate_blocks(build(mlp), a, b, doubled, cluster=cluster, ts=3)
 
 
 def test_a_file_of_before_holds_no_models() -> None:
