@@ -160,6 +160,22 @@ def test_a_clipped_bend_is_in_the_range_and_in_the_hyperplane() -> None:
         assert abs(float(((point - top) * line).sum())) / float(line.norm()) <= 1e-6
 
 
+def test_a_range_holds_for_inputs_that_were_clipped_to_it_in_their_own_type() -> None:
+    """float32 has no 0.1: its nearest number is above."""
+    ends = torch.tensor([[-0.1, 0.05]]), torch.tensor([[0.1, 0.05]])
+    found = mc.evaluate_input_path(Hill(), *ends, LABEL, 1, ts=5, bend=replace(QUICK, lr=0.5, clip=(-0.1, 0.1)))
+    assert found[0].bends == 1 and float(found.bent_points[0].abs().max()) == float(torch.tensor(0.1))
+
+
+@pytest.mark.parametrize("clip", [None, (-9.0, 9.0)])
+def test_a_bend_that_is_not_finite_is_not_kept(clip: tuple[float, float] | None) -> None:
+    """Adam with a step of 1e30 leaves what float32 can square."""
+    bend = mc.InputBend(steps=3, lr=1e30, clip=clip)
+    for loss in (mc.losses.cross_entropy, lambda z, y: nn.functional.cross_entropy(z * z.exp(), y, reduction="none")):
+        found = mc.evaluate_input_path(Hill(), LEFT, RIGHT, LABEL, 2, ts=11, bend=bend, loss=loss)
+        assert found.values(path="bent")[0] <= found.values()[0] and all(map(math.isfinite, found[0].bent.loss))
+
+
 def test_pairs_are_bent_each_by_itself_whatever_the_batches() -> None:
     model, (a, c, y) = build(mlp, 3), pairs(6)
     whole, parts = (
@@ -240,6 +256,7 @@ def test_what_is_asked_of_pairs_is_checked() -> None:
         (lambda: found.values(path="bent"), "path must be one of 'straight', got 'bent'"),
         (lambda: found.values(group="two"), "group must be one of 'one', got 'two'"),
         (lambda: found.quantile(1.0), "share must lie above 0 and below 1, got 1.0"),
+        (lambda: found.share_above(math.nan), "threshold must be a number in the units of the loss, got nan"),
         (lambda: found.share_above(1.0, confidence=95.0), "confidence must lie above 0 and below 1, got 95.0"),
     ):
         with pytest.raises(ValueError) as caught:
@@ -272,6 +289,15 @@ def test_pairs_are_disjoint_and_of_the_classes_asked_for() -> None:
     assert not torch.equal(within.rows_a, mc.pair_inputs(same, "cue", "no_cue", seed=2).rows_a)
 
 
+def test_pairs_of_other_classes_are_each_row_with_the_first_free_one_also_where_one_class_is_large() -> None:
+    first, second = torch.tensor([0] * 900 + [1] * 100), torch.tensor([0] * 800 + [1] * 150 + [2] * 50)
+    x = torch.arange(1000.0)[:, None]
+    found = mc.pair_inputs(mc.Suite({"cue": (x, first), "own": (x + 1000, second)}), "cue", "own", by="other class")
+    assert len(found) == 300 and bool((first[found.rows_a] != second[found.rows_c]).all())
+    assert len(found.rows_a.unique()) == len(found.rows_c.unique()) == 300
+    assert first[found.rows_a].bincount().tolist() == [200, 100]  # 0 with 1 or 2; 1 with 0
+
+
 def test_the_direction_of_an_intervention_is_each_row_with_itself() -> None:
     same = mc.Suite({"cue": rows(9), "no_cue": (rows(9)[0] + 1.0, rows(9)[1])}, paired=True)
     found = mc.pair_inputs(same, "cue", "no_cue", by="row", per_class=2)
@@ -287,6 +313,16 @@ def test_splits_of_other_rows_give_a_pair_for_each_row_of_the_smaller_class() ->
     assert torch.equal(y[found.rows_a], z[found.rows_c])
 
 
+def test_splits_that_may_show_the_same_rows_are_taken_to_do_so() -> None:
+    """Tensors with the same labels row by row: the rows that one pair shows in either split stand in no other."""
+    x, y = rows(40)
+    splits = {"cue": (x, y), "no_cue": (x + 1.0, y.clone())}
+    for by in ("class", "other class"):
+        unknown, others = (mc.pair_inputs(mc.Suite(splits, paired=p), "cue", "no_cue", by=by) for p in (None, False))
+        used = [*unknown.rows_a.tolist(), *unknown.rows_c.tolist()]
+        assert len(used) == len(set(used)) and len(others) > len(unknown) > 8
+
+
 def shared_rows() -> mc.Suite:
     whole = mc.core.as_data("rows", rows(9))
     first, second = (mc.core.select_rows(cast(Any, whole), torch.arange(start, start + 6)) for start in (0, 3))
@@ -297,7 +333,7 @@ def shared_rows() -> mc.Suite:
     ("call", "text"),
     [
         (lambda: mc.pair_inputs(suite(), "cue", "own", by="row"), "by='row' joins a row of 'cue' with the same row of"),
-        (lambda: mc.pair_inputs(shared_rows(), "cue", "own"), "splits 'cue' and 'own' have rows in common, and not"),
+        (lambda: mc.pair_inputs(shared_rows(), "cue", "own"), "splits 'cue' and 'own' have rows in common, and are"),
         (lambda: mc.pair_inputs(suite(), "cure"), "a must be one of 'cue', 'no_cue', 'own', got 'cure'; did you mean"),
         (lambda: mc.pair_inputs(suite(2), "cue"), "no two rows of 'cue' and 'cue' make a pair by 'class'; give more"),
         (lambda: mc.pair_inputs(mc.Suite({"cue": (A, A[:, 0])}), "cue"), "pairs are drawn by class, and split 'cue'"),
@@ -361,6 +397,11 @@ REFUSED: dict[str, tuple[Any, str, tuple[Any, ...]]] = {
         "x_a and x_c must be pairs row by row, got the shapes [4, 4] and [3, 4]",
         (),
     ),
+    "labels that are no numbers": (
+        lambda: mc.evaluate_input_path(build(mlp), A, C, ["cat", "dog", "cat", "dog"]),
+        "labels must be the targets of the pairs as one tensor, or a single number for one pair, got list that is no",
+        (lambda: mc.evaluate_input_path(build(mlp), A.float(), C, [0, 1, 0, 1], ts=3),),
+    ),
     "other labels": (
         lambda: mc.evaluate_input_path(build(mlp), A, C, Y[:3]),
         "x_a and labels: 4 inputs but 3 targets; every row needs one of each",
@@ -403,6 +444,11 @@ REFUSED: dict[str, tuple[Any, str, tuple[Any, ...]]] = {
         (lambda: mc.evaluate_input_path(Hill(), LEFT, RIGHT, LABEL, 0, ts=5, loss=lambda z, y: z[:, 1].detach()),),
     ),
     "half a bend": (lambda: mc.evaluate_input_path(build(mlp), A, C, Y, -1), "bends must be zero or more, got -1", ()),
+    "a range of words": (
+        lambda: mc.InputBend(clip=("0", "1")),  # pyright: ignore[reportArgumentType]
+        "clip must be (least, largest) with least < largest, got ('0', '1')",
+        (),
+    ),
     "a range upside down": (
         lambda: mc.InputBend(clip=(1.0, 0.0)), "clip must be (least, largest) with least < largest, got (1.0, 0.0)", ()
     ),

@@ -134,6 +134,29 @@ def test_progress_counts_searches_and_a_verdict_has_three_words() -> None:
         _ = loaded.model
 
 
+class Masked(nn.Module):
+    """A class that is never answered, as heads of several tasks mask them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = build(mlp)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.body(x), torch.full((len(x), 1), -math.inf, dtype=x.dtype)], 1)
+
+
+def test_a_class_without_probability_adds_nothing_to_the_divergence() -> None:
+    masked, plain = (mc.seek_disagreement(model, rows(30), rows(3)[0], QUICK).pulls for model in (Masked(), build(mlp)))
+    assert masked["class 0"] == pytest.approx(plain["class 0"], rel=1e-9) and masked["class 0"] > 0.0
+
+
+def test_that_nothing_was_found_is_said() -> None:
+    found = mc.seek_disagreement(build(mlp), rows(30), rows(3)[0], mc.DisagreementSearch(steps=2, lr=1e30))
+    assert (found.divergence, found.loss_after) == (0.0, found.loss_before)
+    assert "no model was found that answers otherwise" in str(found)
+    assert found.header().title == "No model of equal loss was found that answers one of the rows otherwise"
+
+
 def frozen() -> nn.Module:
     return build(mlp).requires_grad_(False)
 

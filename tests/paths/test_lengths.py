@@ -93,6 +93,21 @@ def test_a_path_by_length_has_the_ends_bit_for_bit_and_is_evaluated_like_any_oth
     assert torch.equal(even.sub(0.0, 0.5).at(1.0)["0.weight"], even.at(0.5)["0.weight"])
 
 
+@pytest.mark.parametrize("kink", [0.04, 0.23, 0.3])
+def test_a_kink_between_chords_does_not_end_the_refinement(kink: float) -> None:
+    """Two legs of length 1 at right angles: the sum of chords rises less, then more again."""
+
+    class Kink(Path):
+        def at(self, t: float) -> Params:
+            return place(min(t / kink, 1.0), max(t - kink, 0.0) / (1.0 - kink))
+
+        def describe(self) -> dict[str, str]:
+            return {"path": "kink"}
+
+    assert Kink().lengths() == pytest.approx([2.0], rel=3e-3)
+    assert Kink().by_length().at(0.25)["u"] == pytest.approx(0.5, rel=5e-3)
+
+
 def test_rounding_does_not_add_up() -> None:
     """Steps of a curve in bfloat16 that are smaller than its numbers' spacing."""
 

@@ -66,7 +66,11 @@ class Disagreement(Result, kind="disagreement"):
 
     @property
     def verdict(self) -> ConnectionVerdict:
-        """Whether the straight line joins both models on the data within the margin, by the barrier's interval."""
+        """Whether the straight line joins both models on the data within the margin, by the barrier's interval.
+
+        The interval is of two models that were fixed before. These were trained and sought on the data, so that the
+        verdict is about these rows; for others evaluate the line on rows that were held out.
+        """
         return self.path.connection(DATA, self.margin).verdict
 
     def __str__(self) -> str:
@@ -79,9 +83,10 @@ class Disagreement(Result, kind="disagreement"):
             if self.changed is None
             else f", {100 * self.changed:.1f} % of {self.rows_asked:,} rows answered otherwise"
         )
+        basin = BASINS[self.verdict] if self.divergence else "no model was found that answers otherwise"
         return (
             f"loss {self.loss_before:.4g} -> {self.loss_after:.4g} on {self.samples:,} rows (allowed: "
-            f"+{self.tolerance:g}); divergence {self.divergence:.4g}{changed}; {BASINS[self.verdict]}"
+            f"+{self.tolerance:g}); divergence {self.divergence:.4g}{changed}; {basin}"
         )
 
     def _describe_barrier(self) -> str:
@@ -108,13 +113,13 @@ class Disagreement(Result, kind="disagreement"):
 
     def header(self) -> Header:
         """Whether a model of equal loss answers otherwise, and where it lies."""
+        asked = "How differently may these rows be answered at the same loss?"
+        if self.changed == 0 or not self.divergence:
+            return Header("No model of equal loss was found that answers one of the rows otherwise", asked)
         said = (
-            f"divergence {self.divergence:.3g}" if self.changed is None else f"{100 * self.changed:.0f} % of the rows"
+            f"divergence {self.divergence:.3g}" if self.changed is None else f"{100 * self.changed:.3g} % of the rows"
         )
-        return Header(
-            f"A model of equal loss answers otherwise: {said}, {BASINS[self.verdict]}",
-            "How differently may these rows be answered at the same loss?",
-        )
+        return Header(f"A model of equal loss answers otherwise: {said}, {BASINS[self.verdict]}", asked)
 
     def sections(self) -> list[Section]:
         """The pulls, and the losses on the line between both models."""

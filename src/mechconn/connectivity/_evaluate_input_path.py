@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity._evaluate_path import check_grid
-from mechconn.connectivity._input_bend import InputBend
+from mechconn.connectivity._input_bend import InputBend, round_range
 from mechconn.connectivity._input_losses import InputLosses, Pieces, add_near_peak, mix
 from mechconn.connectivity._input_profiles import InputCurve, InputProfile, InputProfiles
 from mechconn.core import (
@@ -155,12 +155,13 @@ class _Pairs:
 
     def check_range(self, clip: tuple[float, float]) -> None:
         """Raise unless every entry is within the range that bends are clipped to."""
-        values = torch.stack([part.aminmax().min for part in (self.starts, self.ends)]).min()
-        largest = torch.stack([part.aminmax().max for part in (self.starts, self.ends)]).max()
-        if float(values) < clip[0] or float(largest) > clip[1]:
+        least = min(float(part.min()) for part in (self.starts, self.ends))
+        largest = max(float(part.max()) for part in (self.starts, self.ends))
+        low, high = round_range(clip, self.starts.dtype)
+        if least < low or largest > high:
             raise ValueError(
-                f"the inputs lie in {float(values):g} ... {float(largest):g}, beyond clip={clip!r} of InputBend; "
-                "widen it, or leave it out"
+                f"the inputs lie in {least:.9g} ... {largest:.9g}, beyond clip={clip!r} of InputBend; widen it, or "
+                "leave it out"
             )
 
     def find_shared(self) -> dict[str, list[str]]:
@@ -179,7 +180,8 @@ class _Pairs:
 
 def _read_pairs(x_a: Any, x_c: Any, labels: Any, groups: Sequence[Any] | None) -> _Pairs:
     starts, ends = (_read_inputs(name, x) for name, x in (("x_a", x_a), ("x_c", x_c)))
-    targets = torch.as_tensor(labels)
+    wide = torch.promote_types(starts.dtype, ends.dtype)
+    starts, ends, targets = starts.to(wide), ends.to(wide), _read_labels(labels)
     if targets.dim() == 0:
         starts, ends, targets = starts[None], ends[None], targets[None]
     if starts.shape != ends.shape:
@@ -196,6 +198,17 @@ def _read_pairs(x_a: Any, x_c: Any, labels: Any, groups: Sequence[Any] | None) -
     names = (EVERY_PAIR,) * len(targets) if groups is None else tuple(str(name) for name in _to_list(groups))
     check_lengths("labels and groups", len(targets), len(names))
     return _Pairs(starts, ends, targets.detach(), names)
+
+
+def _read_labels(labels: Any) -> Tensor:
+    try:
+        return torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(labels).__name__
+    raise TypeError(
+        f"labels must be the targets of the pairs as one tensor, or a single number for one pair, got {kind} that is "
+        "no numbers; number the classes from 0"
+    )
 
 
 def _to_list(groups: Any) -> list[Any]:
@@ -295,6 +308,8 @@ class _Walk:
         labels = self.pairs.labels[numbers.to(self.pairs.labels.device)]
         device = self.losses.device
         found = bend.move(self.losses.make_slope(labels), tops.to(device), (ends - starts).to(device)).to(tops.device)
+        fine = torch.isfinite(found).flatten(1).all(1) if found.dim() > 1 else torch.isfinite(found)
+        found = torch.where(fine.view(-1, *[1] * (found.dim() - 1)), found, tops)  # no lower than where it began
         halves = [
             (_Piece(piece.pair, piece.start, middle), _Piece(piece.pair, middle, piece.end))
             for piece, middle in zip(pieces, found, strict=True)

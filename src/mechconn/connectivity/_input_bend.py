@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from numbers import Real
 from typing import Any
 
 import torch
@@ -57,7 +58,7 @@ class InputBend:
         if self.clip is None:
             return
         check_listed("clip", self.clip)
-        if len(self.clip) != 2 or not self.clip[0] < self.clip[1]:
+        if len(self.clip) != 2 or not all(isinstance(v, Real) for v in self.clip) or not self.clip[0] < self.clip[1]:
             raise ValueError(f"clip must be (least, largest) with least < largest, got {self.clip!r}")
 
     def settings(self) -> dict[str, Any]:
@@ -86,8 +87,9 @@ class InputBend:
                 optimizer.step()
                 point.copy_(start + _remove_along(point - start, narrow))
                 if self.clip is not None:
-                    point.clamp_(*self.clip)
-        return self._land(point.detach().double(), start.double(), unit).to(start.dtype)
+                    point.clamp_(*round_range(self.clip, point.dtype))
+        clip = None if self.clip is None else round_range(self.clip, start.dtype)
+        return _land(point.detach().double(), start.double(), unit, clip).to(start.dtype)
 
     def _penalise(self, moved: Tensor) -> Tensor:
         """What keeps bends near where they start, summed over them."""
@@ -96,11 +98,18 @@ class InputBend:
             return near
         return near + self.variation * (moved.diff(dim=2).abs().sum() + moved.diff(dim=3).abs().sum())
 
-    def _land(self, point: Tensor, start: Tensor, unit: Tensor) -> Tensor:
-        """The nearest points of the hyperplane, within the range where there is one."""
-        if self.clip is None:
-            return start + _remove_along(point - start, unit)
-        return _project(point, start, unit, self.clip)
+
+def round_range(clip: tuple[float, float], dtype: torch.dtype) -> tuple[float, float]:
+    """The bounds as numbers of a type, as clipping entries of that type rounds them."""
+    low, high = torch.tensor(clip, dtype=torch.float64).to(dtype).tolist()
+    return low, high
+
+
+def _land(point: Tensor, start: Tensor, unit: Tensor, clip: tuple[float, float] | None) -> Tensor:
+    """The nearest points of the hyperplane, within the range where there is one."""
+    if clip is None:
+        return start + _remove_along(point - start, unit)
+    return _project(point, start, unit, clip)
 
 
 def _remove_along(values: Tensor, unit: Tensor) -> Tensor:

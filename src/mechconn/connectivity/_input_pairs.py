@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -58,7 +59,8 @@ def pair_inputs(
     """Draw pairs of inputs from one or two splits of a suite, no row in two pairs.
 
     Where both splits show the same rows, as counterfactuals do, a row that one pair shows in either split stands in no
-    other pair.
+    other pair. So it is too where they have the same labels row by row and nothing is known of their rows, as of
+    tensors; `Suite(..., paired=False)` says that they are others.
 
     Args:
         suite: the splits.
@@ -90,16 +92,17 @@ def pair_inputs(
     same = _show_same_rows(suite, a, c)
     if not same and by != "row" and share_known_rows(first, second):
         raise ValueError(
-            f"splits {a!r} and {c!r} have rows in common, and not row by row; give splits of the same rows, or of none "
-            "in common"
+            f"splits {a!r} and {c!r} have rows in common, and are not known to show the same ones row by row; pass "
+            "Suite(..., paired=True) where they do, or give splits without rows in common"
         )
+    apart = not same and not (suite.paired is None and torch.equal(labels, others))
     order = torch.randperm(len(labels), generator=make_generator(seed, "pairs", "a"))
     if by == "row":
         chosen = _pair_rows(labels, others, order, same, a, c)
     elif by == "class":
-        chosen = _pair_within(labels, others, order, same, seed)
+        chosen = _pair_within(labels, others, order, not apart, seed)
     else:
-        chosen = _pair_across(labels, others, order, same, seed)
+        chosen = _pair_across(labels, others, order, not apart, seed)
     kept = _keep_few(chosen, labels, per_class)
     if not kept:
         raise ValueError(f"no two rows of {a!r} and {c!r} make a pair by {by!r}; give more rows")
@@ -155,19 +158,29 @@ def _pair_within(labels: Tensor, others: Tensor, order: Tensor, same: bool, seed
 
 def _pair_across(labels: Tensor, others: Tensor, order: Tensor, same: bool, seed: int) -> _Rows:
     """Rows of two classes: each row in order with the first free one that has another label."""
-    rows: list[Any] = order.tolist()
     if not same:
-        free: list[Any] = torch.randperm(len(others), generator=make_generator(seed, "pairs", "c")).tolist()
-        return list(_match_labels(rows, free, labels, others))
-    half = len(rows) // 2
-    return list(_match_labels(rows[:half], rows[half:], labels, others))
+        free = torch.randperm(len(others), generator=make_generator(seed, "pairs", "c"))
+        return _match_labels(order, free, labels, others)
+    half = len(order) // 2
+    return _match_labels(order[:half], order[half:], labels, others)
 
 
-def _match_labels(rows: list[int], free: list[int], labels: Tensor, others: Tensor) -> Iterator[tuple[int, int]]:
-    for row in rows:
-        place = next((i for i, other in enumerate(free) if others[other] != labels[row]), None)
-        if place is not None:
-            yield row, free.pop(place)
+def _match_labels(rows: Tensor, free: Tensor, labels: Tensor, others: Tensor) -> _Rows:
+    """Each row with the first free one of another label, of queues by label."""
+    queues: dict[int, deque[tuple[int, int]]] = defaultdict(deque)
+    for place, (row, label) in enumerate(zip(free.tolist(), others[free].tolist(), strict=True)):
+        queues[label].append((place, row))
+    found: _Rows = []
+    for row, label in zip(rows.tolist(), labels[rows].tolist(), strict=True):
+        ready = [queue for other, queue in queues.items() if other != label and queue]
+        if ready:
+            found.append((row, _take_first(ready)))
+    return found
+
+
+def _take_first(queues: list[deque[tuple[int, int]]]) -> int:
+    """The row of the smallest place, taken from its queue."""
+    return min(queues, key=lambda queue: queue[0][0]).popleft()[1]
 
 
 def _keep_few(chosen: _Rows, labels: Tensor, per_class: int | None) -> _Rows:

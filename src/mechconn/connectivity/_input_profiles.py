@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torch import Tensor
@@ -217,8 +218,10 @@ class InputProfiles(Result, Sequence[InputProfile], kind="input_profiles"):
         the least (Hoeffding 1956).
 
         Raises:
-            ValueError: as `values`, or a confidence that is not above 0 and below 1.
+            ValueError: as `values`, a threshold that is no number, or a confidence that is not above 0 and below 1.
         """
+        if not isinstance(threshold, Real) or math.isnan(threshold):
+            raise ValueError(f"threshold must be a number in the units of the loss, got {threshold!r}")
         values, confidence = self.values(on, path, group), check_share("confidence", confidence)
         above = sum(value > threshold for value in values)
         interval = clopper_pearson(above, len(values), confidence) if self._is_disjoint(group) else None
@@ -234,7 +237,8 @@ class InputProfiles(Result, Sequence[InputProfile], kind="input_profiles"):
     ) -> OverPairs:
         """The smallest value that a share of the pairs do not exceed, with an exact interval by order statistics.
 
-        Infinite bounds say that there are too few pairs.
+        Infinite bounds say that there are too few pairs. Where so many pairs of each class were fixed before, as of
+        `share_above`.
 
         Raises:
             ValueError: as `values`, or a share or confidence that is not above 0 and below 1.

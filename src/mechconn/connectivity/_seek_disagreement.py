@@ -241,12 +241,12 @@ class _Seeker:
             optimizer.step()
             if step % search.check_every == 0 or step == search.steps:
                 now = self.measure(self._to_own(params))
-                best = max(best, now, key=lambda found: found.divergence) if self.allows(now) else best
+                best = _choose_farther(best, now) if self.allows(now) else best
                 weight = min(max(weight * (0.5 if self.allows(now) else 2.0), LEAST), LARGEST)
-        return max(best, self._follow(self._to_own(params)), key=lambda found: found.divergence)
+        return _choose_farther(best, self._follow(self._to_own(params)))
 
     def _follow(self, reached: Params) -> _Found:
-        """The farthest allowed point found on the line from the model through the point that was reached."""
+        """The most different of the allowed points found on the line from the model through the point reached."""
         path = LinearPath(self.start, reached)
 
         def at(share: float) -> _Found:
@@ -257,11 +257,13 @@ class _Seeker:
 
         best, low, high = _Found(self.start, self.loss_before, self.outputs, 0.0), 0.0, 1.0
         while high <= FARTHEST and self.allows(now := at(high)):
-            best, low, high = now, high, 2.0 * high
+            best, low, high = _choose_farther(best, now), high, 2.0 * high
         for _ in range(HALVINGS):
             middle = (low + high) / 2
-            now = at(middle)
-            best, low, high = (now, middle, high) if self.allows(now) else (best, low, middle)
+            if self.allows(now := at(middle)):
+                best, low = _choose_farther(best, now), middle
+            else:
+                high = middle
         return best
 
     def allows(self, found: _Found) -> bool:
@@ -294,7 +296,8 @@ class _Seeker:
         if not self.classified:
             return float((outputs - self.outputs).square().mean())
         before, after = self.outputs.log_softmax(1), outputs.log_softmax(1)
-        return float((before.exp() * (before - after)).sum(1).mean())
+        each = (before.exp() * (before - after)).where(before != -math.inf, 0.0)  # 0 log 0 is 0
+        return float(each.sum(1).mean())
 
     def count_changed(self, outputs: Tensor) -> float | None:
         """The share of rows with another class."""
@@ -318,6 +321,11 @@ class _Seeker:
             ):  # fmt: skip
                 assert numbers is not None  # of data by index
                 yield inputs, targets, numbers
+
+
+def _choose_farther(one: _Found, other: _Found) -> _Found:
+    """The one whose answers differ more."""
+    return max(one, other, key=lambda found: found.divergence)
 
 
 def _compute_log_probability(classes: Tensor, outputs: Tensor, numbers: Tensor) -> Tensor:

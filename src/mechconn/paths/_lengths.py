@@ -62,7 +62,8 @@ class LengthTable:
             points = (at(number / count) for number in range(count + 1))
             return [measure(one, other) for one, other in pairwise(points)]
 
-        return _refine(list_steps, CHORDS_OF_POINTS, RISE_OF_POINTS)
+        rounded = any(tensor.is_floating_point() and tensor.element_size() < 4 for tensor in at(0.0).values())
+        return _refine(list_steps, CHORDS_OF_POINTS, RISE_OF_POINTS, rounded)
 
     @classmethod
     def by_weights(cls, weights: Callable[[float], Sequence[float]], products: np.ndarray) -> LengthTable:
@@ -75,17 +76,20 @@ class LengthTable:
         return _refine(list_steps, CHORDS_OF_WEIGHTS, RISE_OF_WEIGHTS)
 
 
-def _refine(list_steps: Callable[[int], list[float]], most: int, rise: float) -> LengthTable:
-    """Twice as many chords until their sum hardly rises, or stops rising less: then it is rounding that adds up."""
-    count, steps, last = FIRST, list_steps(FIRST), math.inf
-    while count < most:
+def _refine(list_steps: Callable[[int], list[float]], most: int, rise: float, rounded: bool = False) -> LengthTable:
+    """Twice as many chords until their sum hardly rises twice; of points in 16 bits also until it stops rising less.
+
+    Then it is rounding that adds up. With a kink between points the sum may by chance not rise once, or rise more after
+    it has risen less.
+    """
+    count, steps, last, still = FIRST, list_steps(FIRST), math.inf, 0
+    while count < most and still < 2:
         finer = list_steps(2 * count)
         risen = math.fsum(finer) - math.fsum(steps)
-        if risen >= last:
+        if rounded and risen >= last:
             break
         count, steps, last = 2 * count, finer, risen
-        if risen <= rise * math.fsum(steps):
-            break
+        still = still + 1 if risen <= rise * math.fsum(steps) else 0
     return LengthTable(tuple(number / count for number in range(count + 1)), tuple(accumulate(steps, initial=0.0)))
 
 
