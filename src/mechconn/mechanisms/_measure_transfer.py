@@ -180,16 +180,18 @@ class _Pair:
         self.rests_on_few = False
 
     def transfer(self, apart: Difference, least: float) -> TransferredEffect:
-        """The ratio with its sets and the verdict; neither where the teacher is not sensitive."""
+        """The ratio with its sets and the verdict; the teacher's own verdict where it is not shown to be sensitive."""
         of, own = (one.effect for one in self._evidence)
         if self._effect.verdict != "sensitive":
-            return TransferredEffect(self._effect.split, of, own)
+            found = "teacher invariant" if self._effect.verdict == "invariant" else "teacher undetermined"
+            return TransferredEffect(self._effect.split, of, own, found)
         ratio = own / of + 0.0  # no negative zero
         gap = self._measure_gap(least)
         moments = compute_effect_moments(_turn(self._before), _turn(self._after), self._on)
         ratios = RatioSet("line", -torch.inf, torch.inf) if moments is None else self._find_ratios(moments, ratio)
+        verdict = judge_gap(gap.interval)
         return TransferredEffect(
-            self._effect.split, of, own, ratio, ratios, self._bound_ratio(apart, ratio), gap, judge_gap(gap.interval)
+            self._effect.split, of, own, verdict, ratio, ratios, self._bound_ratio(apart, ratio), gap
         )
 
     def _measure_gap(self, least: float) -> Difference:

@@ -158,7 +158,7 @@ class DistillationSummary(RunPart, kind="distillation"):
         place, results = next(iter(self.places.items()))
         answers = [
             Answer(
-                f"ratio {one.ratio:.2f}" if one.ratio is not None else "teacher not sensitive",
+                f"ratio {one.ratio:.2f}" if one.ratio is not None else "no ratio",
                 about=f"{one.student}, {one.on} rows",
                 number=_write_counts(one.verdicts),
                 interval="" if one.ratios is None else f"Fieller over seeds: {one.ratios.describe('.2f')}",
