@@ -35,7 +35,7 @@ from mechconn.network import Metric, check_adapters_apart, check_metrics
 from mechconn.stats import NEGLIGIBLE, Interval, RatioSet, bound_proportional, divide_intervals, find_ratio_set
 
 FEW = 10
-"""Fieller's set has a note where fewer rows than this differ from the others."""
+"""Fieller's set has a note where its variance comes from fewer rows or clusters than this."""
 
 
 def measure_transfer(
@@ -71,7 +71,7 @@ def measure_transfer(
     - `ratios`: Fieller's set of two dependent means, from the covariance of what both networks do on the same rows. It
       is an interval, or, where the data allow a teacher's effect of zero at that level, the complement of one or all
       ratios; it says which. Approximate (Student's t): on accuracy it needs tens of rows that change; a note
-      says where there are fewer than ten.
+      says where its variance comes from fewer than ten.
     - `bounds`: quotients of the intervals of e_S, e_T and e_S - e_T, wider and as exact as these are.
 
     Where one effect is exactly a multiple of the other in the data, as of a copy, t would be certain. Then `ratios` is
@@ -216,7 +216,7 @@ class _Pair:
         largest = self._find_largest()
         units = min(count for _, count, _ in moments.cells)
         if moments.spread_of(ratio) * units**0.5 > NEGLIGIBLE * largest:
-            self.rests_on_few = moments.count_unlike(ratio) < FEW
+            self.rests_on_few = moments.count_effective(ratio) < FEW
             return find_ratio_set(moments.pair, 1.0 - self._level)
         bottom = self._evidence[0].interval(1.0 - self._level / 2)
         if bottom[0] <= 0.0 <= bottom[1]:
@@ -251,8 +251,8 @@ def _list_notes(
         )
     if few:
         yield (
-            f"Fieller's set of {', '.join(few)} is Student's t of fewer than {FEW} rows where the student does other "
-            "than its share of what the teacher does, and may be too narrow; read the quotients of bounds"
+            f"Fieller's set of {', '.join(few)} is Student's t, and its variance comes from fewer than {FEW} rows or "
+            "clusters, so that it may be too narrow; read the quotients of bounds"
         )
     if on != "accuracy" and outcome.bounds_on(on) is None:
         yield (
