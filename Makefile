@@ -7,7 +7,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
 .DEFAULT_GOAL := help
 # The experiments of the paper, and how `make reproduce` runs them.
-RECIPES := quickstart fig4 fig5 table1 table3 table4 fig13 arithmetic transplant star distillation
+RECIPES := quickstart fig4 fig5 table1 table3 table4 fig13 arithmetic transplant star distillation clockpizza poisons contributors
 ENGINE ?= processes
 STORE ?= mechconn-store
 

@@ -55,6 +55,7 @@ PAGES = (
     "sparsest_edit",
     "star",
     "symmetries",
+    "test_beds",
     "transplants",
 )
 """Pages of docs/ whose examples print what stands below them; `test_every_page_is_run` names the others' tests."""

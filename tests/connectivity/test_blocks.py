@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,9 +201,11 @@ def test_blocks_join_in_order() -> None:
     assert (forward.cumulative, given.cumulative) == ("forward", "given") and "one block after another" in str(forward)
 
 
-@pytest.mark.parametrize("order", [["0"], ["0", "0"], ["0", "1", "2"], []], ids=str)
-def test_an_order_that_leaves_blocks_out(order: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"^cumulative must name every block once, 0, 1, in the order in which they"):
+@pytest.mark.parametrize("order", [["0"], ["0", "0"], ["0", "1", "2"], [], ["0", 1], 1], ids=str)
+def test_an_order_that_leaves_blocks_out(order: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"^cumulative must name every block once, \['0', '1'\], in the order in which"
+    ):
         product(cumulative=order)
 
 
@@ -240,6 +243,35 @@ def test_intervals_against_the_models_are_of_the_same_rows(on: str, tmp_path: Pa
         assert again.barriers(name, on, against="models") == result.barriers(name, on, against="models")
         assert again.control_barriers(name, on) == result.control_barriers(name, on)
     assert str(again) == str(result)
+    for against in ("ends", "models"):
+        with pytest.raises(ValueError, match=r"^block '0': .* at 95 % alone, got confidence=0.9; evaluate the"):
+            again.barriers("cue", on, 0.9, against=against)
+    models = result.barriers("cue", on, against="models")
+    exchanged = replace(again, profiles={"0": again["2"], "2": again["0"]}).barriers("cue", on, against="models")
+    assert [own.height for own in exchanged.values()] == [models["2"].height, models["0"].height]
+
+
+@pytest.mark.parametrize("against", ["ends", "models"])
+def test_rows_that_stand_twice_count_once_as_clusters(against: Any) -> None:
+    x, y = rows(24)
+    a, b = (mc.parameters_of(build(mlp, seed)) for seed in (1, 2))
+    given: dict[str, Any] = {"ts": 3, "keep_samples": True}
+    once = mc.evaluate_blocks(build(mlp), a, b, mc.Suite({"cue": (x, y)}), **given)
+    doubled, cluster = mc.Suite({"cue": (x.repeat(2, 1), y.repeat(2))}), torch.arange(24).repeat(2)
+    found = mc.evaluate_blocks(build(mlp), a, b, doubled, cluster=cluster, **given).barriers("cue", against=against)
+    for block, barrier in once.barriers("cue", against=against).items():
+        assert barrier.interval == pytest.approx(found[block].interval, rel=1e-9)
+    with pytest.raises(ValueError, match="pass keep_samples=True"):
+        mc.evaluate_blocks(build(mlp), a, b, doubled, cluster=cluster, ts=3)
+
+
+def test_a_file_of_before_holds_no_models() -> None:
+    old = replace(run(), whole=None)
+    assert "mean loss of A and B" not in str(old)
+    for ask in (lambda: old.barriers("cue", against="models"), lambda: old.plot(against="models")):
+        with pytest.raises(ValueError, match=r"this file holds no models; evaluate the blocks again, or leave against"):
+            ask()
+    assert old.barriers("cue", against="ends")  # the remedy
 
 
 @pytest.mark.parametrize("rest", ["a", "b"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,13 @@ def test_there_is_none_of_three_rows_or_of_rows_at_equal_distances() -> None:
     found = compare(torch.eye(6, dtype=torch.float64), draw(6, 2))
     assert found["part"] is not None and found.unbiased == {"part": None}
     assert "unbiased none" in str(found) and found.rows()[0]["unbiased_cka"] is None
+
+
+def test_features_whose_squares_underflow_do_not_vary_and_no_zero_has_a_sign() -> None:
+    assert compare(1e-90 * draw(6, 2), draw(6, 2)).layers == {"part": None}
+    small = compare(1e-30 * draw(6, 2), draw(6, 2, seed=1))
+    assert small.layers["part"] == pytest.approx(compare(draw(6, 2), draw(6, 2, seed=1))["part"])
+    assert "unbiased 0.000" in str(replace(small, unbiased={"part": -1e-5}))
 
 
 def test_a_file_without_the_unbiased_estimate_still_loads(tmp_path: Path) -> None:
@@ -192,7 +200,7 @@ def test_the_largest_stands_beside_what_it_is_by_chance() -> None:
         assert alone.largest.value == (alone.unbiased if measure == "cka" else alone.layers)["part"]
         if measure == "mutual_neighbours":  # one pair: the mean over orders is k / (N - 1)
             assert alone.largest.chance == pytest.approx(alone.chance, abs=0.02)
-        assert "in random order" in str(alone)
+        assert "in random order" in str(alone) and "(part); the largest with B's rows" in alone.sections()[0].note
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
@@ -210,6 +218,7 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "layers= is a mapping, which names the layers of B too; leave out layers_b=",
     ),
     "a layer that B lacks": ({"layers": {"0": "3"}}, ValueError, "a layer of model_b must be one of '0', '1', '2'"),
+    "a number": ({"layers": {"0": 2}}, TypeError, "layers['0'] must be a list of names, got 2; they are those of"),
     "a text": (
         {"layers_b": "0"},
         TypeError,

@@ -210,6 +210,14 @@ def test_statistics_follow_the_policy_and_rows_may_choose_apart() -> None:
     assert found.row_counts["rand_image"] == (30, 60)
 
 
+def test_nothing_is_shown_on_rows_whose_clusters_are_not_known() -> None:
+    data, other = suite(400), suite(404)
+    cluster = {split: torch.arange(400) // 4 for split in data}
+    model = linear([[-1.0, -3.0, 0.0], [1.0, 3.0, 0.0]])
+    assert "shown" in {own.passes for own in edit(model, data, choosing=other).tried}
+    assert {own.passes for own in edit(model, data, choosing=other, cluster=cluster).tried} == {"no", "by means"}
+
+
 def test_the_verdict_is_wrong_with_two_and_a_half_percent_at_most_on_either_side() -> None:
     """Exactly: over all counts of right rows, for expected accuracies at the ends of what counts as chance."""
     rows_read, floor, margin = 60, 0.5, 0.2
@@ -232,6 +240,20 @@ def test_layers_too_wide_for_ranks_have_none(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ValueError, match=re.escape("take SetDifference(), which needs slopes alone")):
         edit(model, None, mc.RankDifference())
     assert edit(model, suite(40), mc.SetDifference()).total == 6  # the remedy
+
+
+CUED = linear([[-1.0, -3.0, 0.0], [1.0, 3.0, 0.0]])
+
+
+class Relative(nn.Module):
+    """Outputs over the mean size of weights, which is 0 where all are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = linear([[-1.0, -3.0, 0.0], [1.0, 3.0, 0.0]])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x) / self.inner[0].weight.detach().abs().mean()  # pyright: ignore
 
 
 WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
@@ -257,19 +279,35 @@ WRONG: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
         "layers= names '1', which holds no linear map; they are 0.weight",
     ),
     "a split that is not there": ({"lower": "cue"}, ValueError, "lower= (a split of the suite)"),
-    "a reference of other shapes": ({"reference": mlp}, ValueError, "reference"),
+    "a reference of other shapes": ({"reference": lambda: build(mlp)}, ValueError, "reference"),
+    "shares of no weight": (
+        {"method": lambda: mc.SetDifference((0.01,), (0.0,))},
+        ValueError,
+        "no edit of these shares changes a weight, so none can be tried; take larger cue_shares=, smaller "
+        "clean_shares=",
+    ),
+    "ranks that are those of the reference": (
+        {"method": mc.RankDifference, "reference": lambda: CUED},
+        ValueError,
+        "no edit of these shares changes a weight, so none can be tried; take larger cue_shares=, smaller "
+        "clean_shares=, or another reference=",
+    ),
+    "edits that leave no outputs": (
+        {"method": lambda: mc.SetDifference((1.0,), (0.0,)), "model": Relative},
+        ValueError,
+        "no edit can be evaluated; take smaller cue_shares=: the edit of 4 weights",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", WRONG)
 def test_what_cannot_be_searched_is_refused_in_one_line(what: str) -> None:
     settings, kind, text = WRONG[what]
-    named = {
-        name: build(value) if name == "reference" else value for name, value in settings.items() if name != "method"
-    }
+    named = {name: value for name, value in settings.items() if name not in ("method", "model", "reference")}
+    named |= {"reference": settings["reference"]()} if "reference" in settings else {}
     with pytest.raises(kind, match=re.escape(text)) as caught:
         edit(
-            linear([[-1.0, -3.0, 0.0], [1.0, 3.0, 0.0]]),
+            settings.get("model", lambda: CUED)(),
             suite(40),
             *[settings["method"]()] if "method" in settings else [],
             **named,

@@ -24,15 +24,21 @@ from torch import nn
 import mechconn as mc
 from mechconn.core import Record
 from mechconn.paper import (
+    AdditionPair,
     ArithmeticResult,
+    ContributorsCell,
     DistillationResult,
     DistillationSummary,
     Numbers,
+    PoisonsCell,
     ReluResult,
     StarCell,
     StarSummary,
     compare_runs,
     summarise_arithmetic,
+    summarise_clockpizza,
+    summarise_contributors,
+    summarise_poisons,
     summarise_transplants,
 )
 from page import Page
@@ -131,6 +137,49 @@ def star_cell() -> StarCell:
     return StarCell("<digits>", 0.8, 0, 4, {"realigned": found, "as they are": found}, runs)
 
 
+def addition_pairs() -> list[AdditionPair]:
+    """Made up by hand: two pairs of each kind that is judged, of two seeds."""
+    measures = {"gradient_symmetricity": 0.9, "distance_irrelevance": None, "circularity": 0.5}
+    facts = {"accuracy": 1.0, "held_out": 0.75, "loss": 0.1, "measures": measures}
+    line = {"ts": [0.0, 0.5, 1.0], "loss": [0.1, 2.0, 0.1], "accuracy": [1.0, 0.25, 1.0], "distance": 3.0}
+    kinds = {"pizza and clock": ("pizza", "clock"), "two pizzas": ("pizza",) * 2, "two clocks": ("clock",) * 2}
+    return [
+        AdditionPair.from_dict(
+            {
+                "pair": pair, "seeds": seeds, "names": [f"{names[end]} {seed}" for end, seed in enumerate(seeds)],
+                "networks": [facts, facts], "lines": {"as saved": line, "weights": line}, "tolerance": 0.05,
+            }
+        )
+        for pair, names in kinds.items()
+        for seeds in ((0, 1), (1, 0))
+    ]  # fmt: skip
+
+
+def several_cues() -> mc.Invariance:
+    """Effects on the splits of two cues."""
+    judged = tuple(f"{kind} {cue}" for cue in ("<a>", "b") for kind in ("agreeing", "random"))
+    names = ("no_cue", *judged, "<a> alone", "b alone")
+    splits = {name: rows(24, seed) for seed, name in enumerate(names)}
+    return mc.measure_invariance(A, mc.Suite(splits, reference="no_cue", interventions=judged))
+
+
+def poisons_cell(seed: int = 0) -> PoisonsCell:
+    found = several_cues().to_dict()
+    networks = {name: {"against": own, "found": found} for name, own in (("theta_C", []), ("CBFT against b", ["b"]))}
+    return PoisonsCell.from_dict(
+        {"dataset": "<digits>", "proportion": 0.9, "seed": seed, "cues": ["<a>", "b"], "networks": networks}
+    )
+
+
+def contributors_cell(seed: int = 0) -> ContributorsCell:
+    found = several_cues().to_dict()
+    fusion = {"rounds": [found, found], "contributors": {"contributor 0": found, "contributor 1": found}}
+    arms = dict.fromkeys(("different cues", "one cue", "alone", "no cue"), fusion)
+    return ContributorsCell.from_dict(
+        {"dataset": "<digits>", "proportion": 0.9, "seed": seed, "cues": ["<a>", "b"], "arms": arms}
+    )
+
+
 def shown_by_theory() -> mc.Result:
     from mechconn.theory import check_theorem_1
 
@@ -211,7 +260,6 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "representation_similarity": lambda: mc.representation_similarity(A, B, DATA, layers_b="all", permutations=3),
     "distillation_cell": lambda: distillation_cell(),
     "distillation": lambda: DistillationSummary((distillation_cell(), distillation_cell(1))),
-    "representation_similarity": lambda: mc.representation_similarity(A, B, DATA),
     "probe": lambda: mc.probe(A, rows(40), control={"<other>": B}, cluster=[n // 2 for n in range(40)], seed=1),
     "neighbours": lambda: mc.measure_neighbours(A, DATA, {"label": "label", "group": [0, 1, 2] * 8}, k=3),
     "routed": lambda: mc.route({"<a>": A, "b": B}, SUITE, source=DATA, clusters=3),
@@ -246,6 +294,12 @@ MAKERS: dict[str, Callable[[], mc.Result]] = {
     "transplant_run": lambda: summarise_transplants(transplant_results(), 0.5),
     "star": lambda: StarSummary((star_cell(),)),
     "star_cell": lambda: star_cell(),
+    "clockpizza_pair": lambda: addition_pairs()[0],
+    "clockpizza": lambda: summarise_clockpizza(addition_pairs()),
+    "poisons_cell": poisons_cell,
+    "poisons": lambda: summarise_poisons([poisons_cell(), poisons_cell(1)]),
+    "contributors_cell": contributors_cell,
+    "contributors": lambda: summarise_contributors([contributors_cell(), contributors_cell(1)]),
     "numbers": lambda: Numbers({"share": 0.5, "by split": {"cue": 1, "rand_cue": None}}),
 }
 """Kind -> a result of it, made by its public verb."""

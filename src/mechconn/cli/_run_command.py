@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STORE_VARIABLE, STORE = "MECHCONN_STORE", "mechconn-store"
 RECIPES = (
     *("quickstart", "fig4", "fig5", "table1", "table3", "table4", "fig13"),
-    *("arithmetic", "transplant", "star", "distillation"),
+    *("arithmetic", "transplant", "star", "distillation", "clockpizza", "poisons", "contributors"),
 )
 """Ours, for the help and for completion, which must not import torch; a test compares them with the registry."""
 

@@ -62,15 +62,16 @@ class Connection:
     tolerance: float
 
 
-def compute_rises(ts: Sequence[float], values: Sequence[float]) -> list[float]:
-    """L(t) - [(1 - t) L(0) + t L(1)] at each t of the grid; the ends are exactly zero.
+def compute_rises(ts: Sequence[float], values: Sequence[float], ends: tuple[float, float] | None = None) -> list[float]:
+    """L(t) - [(1 - t) L(0) + t L(1)] at each t of the grid; the ends are exactly zero, unless others are given.
 
     Example:
         >>> compute_rises([0.0, 0.5, 1.0], [1.0, 4.0, 3.0])
         [0.0, 2.0, 0.0]
     """
     # Differences first: a constant curve then rises by exactly zero.
-    return [(1 - t) * (value - values[0]) + t * (value - values[-1]) for t, value in zip(ts, values, strict=True)]
+    a, b = (values[0], values[-1]) if ends is None else ends
+    return [(1 - t) * (value - a) + t * (value - b) for t, value in zip(ts, values, strict=True)]
 
 
 def compute_barrier(ts: Sequence[float], values: Sequence[float], interval: Interval | None) -> Barrier:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 
-from mechconn.connectivity._barrier import Barrier, compute_area
+from mechconn.connectivity._barrier import Barrier, compute_area, compute_rises
 from mechconn.connectivity._bound_rises import bound_rises
 from mechconn.connectivity._profile import CONFIDENCE, Profile, make_table, write_table
 from mechconn.connectivity._profile_page import is_finite
@@ -41,6 +41,7 @@ ABOVE: Mapping[Against, str] = {
     "ends": "highest rise in loss above the chord between the two ends of its own path",
     "models": "loss at t = 0.5 less the mean loss of A and B",
 }
+NO_MODELS = "this file holds no models; evaluate the blocks again, or leave against at 'ends'"
 OPEN_MARKS = " Open marks: random directions of equal length, their mean, from the least to the largest."
 
 
@@ -100,7 +101,7 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
 
         Raises:
             ValueError: as `Profile.barrier`, with the block named; "models" where 0.5 is not among the ts, or of a
-                file that holds no models.
+                file that holds no models; another confidence than 95 % of a file.
 
         Source: Adilova, Andriushchenko, Kamp, Fischer & Jaggi, *Layer-wise linear mode connectivity*, ICLR 2024.
         """
@@ -132,10 +133,16 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         try:
             if against == "ends":
                 return profile.barrier(split, on, confidence)
+            bare = compute_model_barrier(profile, self.whole, split, on, confidence)
             kept = self.against_models.get(on, {}).get(split, {}).get(block)
-            if kept is not None and confidence == CONFIDENCE:
-                return kept[number]
-            return compute_model_barrier(profile, self.whole, split, on, confidence)
+            if kept is None or kept[number].height != bare.height:  # that of other values, in a changed copy
+                return bare
+            if kept[number].interval is not None and confidence != CONFIDENCE:
+                raise ValueError(
+                    f"these profiles were read from a file, which holds intervals at 95 % alone, got {confidence=}; "
+                    "evaluate the blocks again with keep_samples=True, or leave confidence out"
+                )
+            return kept[number]
         except ValueError as error:
             which = f"block {block!r}" + (f", random direction {number}" if number else "")
             raise ValueError(f"{which}: {error}") from None
@@ -152,6 +159,8 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         first = next(iter(self.profiles.values()))
         check_choice("on", on, ("loss", "accuracy", *first.metrics))
         check_choice("against", against, AGAINST)
+        if against == "models" and self.whole is None:
+            raise ValueError(NO_MODELS)
         series = {split: [self._mark(block, split, on, against) for block in self] for split in first.loss}
         beside = None
         if self.controls and against == "models":
@@ -275,7 +284,7 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
 
     @property
     def _form(self) -> str:
-        return ".3f" if next(iter(self.profiles.values())).unit == NATS else ".4g"
+        return "z.3f" if next(iter(self.profiles.values())).unit == NATS else "z.4g"  # z: no -0.000
 
     def to_csv(self, file: str | FilePath) -> None:
         """Write one row per block, t and split, as `Profile.to_csv` does, with the block in front."""
@@ -306,14 +315,14 @@ def compute_model_barrier(
         ValueError: as `BlockProfiles.barriers`.
     """
     if whole is None:
-        raise ValueError("this file holds no models; evaluate the blocks again, or leave against at 'ends'")
+        raise ValueError(NO_MODELS)
     if MIDDLE not in profile.ts:
         raise ValueError(
             "against='models' needs the loss at t = 0.5, which is not among the ts; evaluate the blocks with ts=3, or "
             "any grid with 0.5"
         )
     middle, values, ends = profile.ts.index(MIDDLE), profile.find_values(split, on), whole.find_values(split, on)
-    rises = [v - ((1 - t) * ends[0] + t * ends[-1]) for t, v in zip(profile.ts, values, strict=True)]
+    rises = compute_rises(profile.ts, values, (ends[0], ends[-1]))
     interval = _bound_middle(profile, whole, split, on, middle, confidence)
     return Barrier(rises[middle], MIDDLE, compute_area(profile.ts, rises), interval)
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mechconn.connectivity._block_profiles import WHOLE, BlockProfiles
-from mechconn.connectivity._evaluate_path import check_grid, evaluate_line
+from mechconn.connectivity._evaluate_path import check_clusters, check_grid, evaluate_line
 from mechconn.connectivity._evaluator import Evaluator
 from mechconn.connectivity._group_parameters import BlockChoice, BlockOrder, accumulate_blocks, group_parameters
 from mechconn.connectivity._profile import Profile
 from mechconn.core import Compute, Params, PerSampleLoss, Progress, check_choice, check_count, make_generator
-from mechconn.datasets import Suite
+from mechconn.datasets import Clusters, Suite
 from mechconn.losses import cross_entropy
 from mechconn.network import Metric, NormPolicy, Point, PointLike, as_points, find_joined, resolve_norm
 from mechconn.paths import LinearPath, refuse_ends
@@ -40,6 +40,7 @@ def evaluate_blocks(
     loss: PerSampleLoss = cross_entropy,
     metrics: Mapping[str, PerSampleLoss | Metric] | None = None,
     keep_samples: bool = False,
+    cluster: Clusters | None = None,
     seed: int = 0,
     compute: Compute | None = None,
     device: str | torch.device | None = None,
@@ -57,14 +58,14 @@ def evaluate_blocks(
     `BlockProfiles.barriers`.
 
     With `cumulative`, blocks join one after another: the k-th profile moves P_1 and ... and P_k together, and the last
-    one is the whole path.
+    one is the whole path where nothing is left out.
 
     A random direction of a block has the length of the block's own way: with g normal, independent in all entries,
 
         u = g ||theta_b[P_k] - theta_a[P_k]|| / ||g||,        theta_a[P_k] + t u,
 
     at the same t, and with the rest at B theta_b[P_k] + (1 - t) u. It says how much of a rise is due to the distance
-    alone.
+    alone. Both are rounded to the parameters' own type; in bfloat16 a short way over many weights may round to nothing.
 
     Args:
         model: gives the architecture, the statistics that `KeepNorm` uses, and the buffers where parameters alone
@@ -90,6 +91,7 @@ def evaluate_blocks(
         loss: as in `evaluate_path`.
         metrics: as in `evaluate_path`.
         keep_samples: as in `evaluate_path`.
+        cluster: as in `evaluate_path`; intervals against the models are over clusters too.
         seed: of random directions, and of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -123,12 +125,14 @@ def evaluate_blocks(
         suite,
         loss=loss,
         metrics=metrics,
+        cluster=cluster,
         seed=seed,
         compute=compute,
         device=device,
         progress=progress,
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
+    check_clusters(evaluator, keep_samples)
     for name, point in (("a", first), ("b", last)):
         evaluator.network.check(name, point.params)
     walk = BlockWalk(evaluator, (first, last), rest, grid, norm, keep_samples)

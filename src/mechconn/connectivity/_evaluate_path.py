@@ -96,10 +96,15 @@ def evaluate_path(
         progress=progress,
     )
     grid, norm = check_grid(ts), resolve_norm(norm, evaluator.network)
-    if evaluator.clusters is not None and not keep_samples:
-        raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
+    check_clusters(evaluator, keep_samples)
     report = partial(evaluator.compute.report, "evaluating the path", total=len(grid))
     return evaluate_line(evaluator, path, grid, norm, keep_samples, report)
+
+
+def check_clusters(evaluator: Evaluator, keep: bool) -> None:
+    """Raise where rows come in clusters and no samples are kept."""
+    if evaluator.clusters is not None and not keep:
+        raise ValueError("cluster= is for the barriers' intervals, which need every sample; pass keep_samples=True")
 
 
 def evaluate_line(

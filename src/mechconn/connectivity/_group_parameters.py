@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from mechconn.core import check_choice, check_count
@@ -78,11 +78,10 @@ def accumulate_blocks(groups: Mapping[str, tuple[str, ...]], order: BlockOrder) 
         check_choice("cumulative", order, ("forward", "backward"))
         names = list(groups) if order == "forward" else list(groups)[::-1]
     else:
-        names = list(order)
-        if sorted(names) != sorted(groups):
+        names = list(order) if isinstance(order, Iterable) else [order]
+        if sorted(map(repr, names)) != sorted(map(repr, groups)):
             raise ValueError(
-                f"cumulative must name every block once, {', '.join(groups)}, in the order in which they join, got "
-                f"{', '.join(map(str, names)) or 'none'}"
+                f"cumulative must name every block once, {list(groups)}, in the order in which they join, got {names}"
             )
     moving: tuple[str, ...] = ()
     result = {}

@@ -35,6 +35,9 @@ LEAST_ROWS = 4
 ROUNDING = 1e-10
 """Of the biased HSIC: what rounding leaves of an unbiased one that is zero, such as that of rows at equal distances."""
 
+UNDERFLOW = 1e-150
+"""The square of a smaller second moment is 0 in float64."""
+
 
 class Alike(NamedTuple):
     """Both estimates of CKA; None where a side does not vary, or rows are too few."""
@@ -96,9 +99,9 @@ class WithinSums(CrossSums):
 
     @property
     def is_constant(self) -> bool:
-        """Whether it varies by no more than the rounding of float32 activations around their mean."""
+        """Whether it varies by no more than the rounding of float32 activations around their mean, or underflows."""
         shift = self.shifts[0]
-        return float(self.cross.trace()) <= 1e-12 * self.rows * float(shift @ shift)
+        return float(self.cross.trace()) <= max(1e-12 * self.rows * float(shift @ shift), UNDERFLOW)
 
 
 def compute_cka(a: WithinSums, b: WithinSums, both: CrossSums) -> Alike:

@@ -94,6 +94,9 @@ class LayerPair:
         """Layers asked for by name; all of them are there."""
         if isinstance(layers, str):
             raise TypeError(f"{what} must be a list of names, got the text {layers!r}; write {what}=[{layers!r}]")
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"{what} must be a list of names, got {layers!r}; they are those of model.named_modules()")
+        layers = list(layers)
         if not layers:
             raise ValueError(f"{what} names no layer; name some, or leave it out for all layers")
         for name in layers:
@@ -105,9 +108,9 @@ class LayerPair:
     def _match(self, layers: Mapping[str, str | Sequence[str]]) -> dict[str, tuple[str, str]]:
         """Layers of A against the layers of B that a mapping names."""
         self._asked("layers", list(layers), ("model_a",))
-        there = {a: [b] if isinstance(b, str) else list(b) for a, b in layers.items()}
-        for a, names in there.items():
-            self._asked(f"layers[{a!r}]", names, ("model_b",))
+        there = {
+            a: self._asked(f"layers[{a!r}]", [b] if isinstance(b, str) else b, ("model_b",)) for a, b in layers.items()
+        }
         return {f"{a}{BETWEEN}{b}": (a, b) for a, names in there.items() for b in names}
 
     def _cross(self, layers: LayersAsked, layers_b: Sequence[str] | Literal["all"]) -> dict[str, tuple[str, str]]:

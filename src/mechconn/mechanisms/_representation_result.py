@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks
+from mechconn.plotting import Cell, Drawing, Header, Result, Section, Table, draw_marks, write_sentence
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -41,8 +41,8 @@ class LargestSimilarity:
 
     def __str__(self) -> str:
         return (
-            f"largest of all pairs: {self.value:.3f} ({self.pair}); the largest with B's rows in random order is "
-            f"{self.chance:.3f} on average and at most {self.upper:.3f} in 95 % of {self.permutations} orders "
+            f"largest of all pairs: {self.value:z.3f} ({self.pair}); the largest with B's rows in random order is "
+            f"{self.chance:z.3f} on average and at most {self.upper:z.3f} in 95 % of {self.permutations} orders "
             f"(p = {self.p_value:.3g})"
         )
 
@@ -162,7 +162,7 @@ class RepresentationSimilarity(Result, Mapping[str, float | None], kind="represe
         title = self._title()
         figure = Drawing(self.plot, f"{title[0].upper()}{title[1:]}. {self}")
         absent = f" Left out: {left_out}." if left_out else ""
-        largest = "" if self.largest is None else f" {str(self.largest).capitalize()}."
+        largest = "" if self.largest is None else f" {write_sentence(str(self.largest))}"
         note = f"Over {self.samples:,} rows; {self._explain()}{largest}{absent}"
         table = Table(("layer", *self._columns()), rows)
         return [Section("Representations", figures=(figure,), tables=(table,), note=note)]
@@ -209,7 +209,7 @@ class RepresentationSimilarity(Result, Mapping[str, float | None], kind="represe
 
 
 def _format(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return "none" if value is None else f"{value:z.3f}"
 
 
 def _mark(value: float | None) -> tuple[float, float, float] | None:

@@ -91,8 +91,8 @@ def representation_similarity(
         clamp: of neighbours, the quantile in (0, 1]; 1 clamps nothing.
         permutations: random orders of B's rows. With any, `largest` holds the largest value over all pairs (of CKA the
             unbiased one) beside its chance over these orders: the largest of many is large by chance too, more so the
-            more pairs there are. All rows are kept.
-        seed: of layers and loaders that draw from global generators.
+            more pairs there are. All rows are kept, and of neighbours all pairs of rows that tie.
+        seed: of random orders, and of layers and loaders that draw from global generators.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where A is.
         progress: short for `Compute(progress=...)`; counts batches.

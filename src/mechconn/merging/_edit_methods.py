@@ -316,12 +316,15 @@ class _Projections(EditFamily):
 
     def list_edits(self) -> list[Edit]:
         found: dict[str, Edit] = {}
+        moving = {name: [bool(part.any()) for part in self._maps(name, self.find_move(name))] for name in self.totals}
         for q in self._method.cue_shares:
             for p in self._method.clean_shares:
                 takes, counts = list[str](), dict[str, int]()
                 for name in self.totals:
                     reduced = self._list_reduced(name, q, p)
-                    rank = sum(_count_ranks(left) for left, _ in reduced)
+                    rank = sum(
+                        _count_ranks(left) * moves for (left, _), moves in zip(reduced, moving[name], strict=True)
+                    )
                     takes.append(f"{name} {[(top.shape[1], rank) for _, top in reduced]}")
                     counts |= {name: rank} if rank else {}
                 if counts:

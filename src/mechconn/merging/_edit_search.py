@@ -120,11 +120,24 @@ class EditSearch:
             self.notes.append("the model's own target is at chance on the rows that choose: there is nothing to remove")
             return None
         edits = self.family.list_edits()
+        if not edits:
+            same = "" if self.family.problem.reference is None else ", or another reference="
+            raise ValueError(
+                "no edit of these shares changes a weight, so none can be tried; take larger cue_shares=, smaller "
+                f"clean_shares={same}"
+            )
         for number, edit in enumerate(edits):
             self.compute.report("evaluating edits", number, len(edits))
             if self._try(asked, edit) == "shown":
                 break
+        if not self.tried:
+            raise ValueError(f"no edit can be evaluated; take smaller cue_shares=: {self.notes[0]}")
         return self._pick(asked)
+
+    @property
+    def _unknown_clusters(self) -> bool:
+        """Whether rows come in clusters, and those of the rows that choose are not known: nothing is shown on these."""
+        return self.own["cluster"] is not None and isinstance(self.choosing, Suite)
 
     def _try(self, asked: ScaleQuestion, edit: Edit) -> Passed | None:
         what = f"the edit of {edit.count} {self.family.unit}"
@@ -136,7 +149,7 @@ class EditSearch:
             return None
         reached, keeps = passes(asked, self._choosing_base, found, False)
         own: Passed = "by means" if reached and keeps else "no"
-        if own != "no" and all(passes(asked, self._choosing_base, found, True)):
+        if own != "no" and not self._unknown_clusters and all(passes(asked, self._choosing_base, found, True)):
             own = "shown"
         self.tried.append(TriedEdit(edit.cue_share, edit.clean_share, edit.count, find_shares(found), own))
         self._edits.append(edit)

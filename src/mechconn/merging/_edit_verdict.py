@@ -51,7 +51,7 @@ def judge_edit(asked: ScaleQuestion, base: Values, edited: Values) -> tuple[Scal
 
 def compare_with_ceiling(asked: ScaleQuestion, edited: Values) -> DifferenceEvidence:
     """What rows say of c + m - f_t."""
-    limit, rows = asked.floor + asked.margin, edited[asked.target]
+    limit, rows = min(1.0, asked.floor + asked.margin), edited[asked.target]  # no accuracy is above 1
     if rows.values.dtype != torch.bool or rows.clusters is not None:
         values = rows.values.double()
         ceiling = RowValues(torch.full_like(values, limit), rows.clusters)

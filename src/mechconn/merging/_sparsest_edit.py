@@ -99,7 +99,8 @@ def sparsest_edit(
             model's alone.
         margin: how far from chance counts as chance, in accuracy.
         loss: one value per sample from (outputs, targets), whose slopes score; see `measure_invariance`.
-        cluster: a label for each row where rows come in clusters, which are divided as wholes.
+        cluster: a label for each row where rows come in clusters, which are divided as wholes. Clusters of the rows of
+            a suite that chooses are not known: the edit is then chosen by means alone.
         seed: of the rows that score, the division of rows, random edits, and everything that is drawn.
         compute: how to compute; see `Compute`.
         device: short for `Compute(device=...)`; default: where the model is.
@@ -107,8 +108,8 @@ def sparsest_edit(
 
     Raises:
         ValueError: rows that score are in the suite, a split that is not there, no linear map to edit, a reference of
-            other names or shapes, shares outside their range, rows that choose and judge, a side of fewer than two
-            rows, or as in `measure_invariance`.
+            other names or shapes, shares outside their range or that change nothing, rows that choose and judge, a
+            side of fewer than two rows, or as in `measure_invariance`.
         TypeError: a method that is none of the two.
 
     Example:

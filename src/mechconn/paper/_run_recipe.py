@@ -36,6 +36,7 @@ from mechconn.paper._run_record import CellRecord, RecipeText, RunRecord, RunSta
 from mechconn.paper._run_sections import list_findings
 from mechconn.paper._run_store import RunStore
 from mechconn.paper._settings import AnyCell, Settings, list_cells
+from mechconn.paper._several_cues import choose_suite
 from mechconn.paper._steps import VERSIONS, ExperimentContext
 from mechconn.paper._tasks import hash_images
 from mechconn.store import DiskFullError, Store
@@ -355,7 +356,7 @@ def _check_plan(plan: RunPlan) -> tuple[dict[str, dict[str, Picture]], str]:
         own = [cell for cell in list_cells(settings) if cell.data == data]
         task = make_cell_task(settings, own[0], plan.root)
         check_available("clean_samples", max(cell.clean_samples or 1 for cell in own), len(task.clean))
-        pictures[data.name] = make_strips(task.suite)
+        pictures[data.name] = make_strips(choose_suite(settings, task, own[0].seed))
         read["data"][data.name] = hash_images(data, settings.rows, settings.test_rows, plan.root)
     return pictures, hash_settings(read)
 
