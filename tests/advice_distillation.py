@@ -74,6 +74,11 @@ def outputs(count: int, seed: int = 1) -> nn.Module:
     return build(lambda: nn.Linear(FEATURES, count), seed)
 
 
+def masked(value: float) -> nn.Module:
+    """Never gives the last class."""
+    return build(lambda: nn.Sequential(nn.Linear(FEATURES, CLASSES - 1), nn.ConstantPad1d((0, 1), value)), 1)
+
+
 def headless() -> nn.Module:
     return build(lambda: nn.Sequential(nn.Unflatten(1, (FEATURES, 1)), nn.Conv1d(FEATURES, CLASSES, 1), nn.Flatten()))
 
@@ -109,6 +114,21 @@ DISTILLATION_ADVICE: dict[str, Advice] = {
     ),
     "NO_SECOND_DERIVATIVE": Advice(
         lambda: teach(student=build(once), method=JACOBIAN), "set jacobian=0", (lambda: teach(student=build(once)),)
+    ),
+    "TEACHER_GIVES_NAN": Advice(
+        lambda: teach(masked(-torch.inf)),
+        "repair its weights, or let it give large negative numbers in the place of -inf",
+        (lambda: teach(build(mlp, 1)), lambda: teach(masked(-1e4))),
+    ),
+    "FROZEN_STUDENT": Advice(
+        lambda: teach(student=build(mlp, 2).requires_grad_(False), method=CONTRAST),
+        "call requires_grad_() on those to change",
+        (lambda: teach(student=build(mlp, 2).requires_grad_(False).requires_grad_(), method=CONTRAST),),
+    ),
+    "NO_ROWS": Advice(
+        lambda: teach(method=mc.Distillation(label_share=0, **QUICK), data={}),
+        "at least one is needed",
+        (lambda: teach(method=mc.Distillation(label_share=0, **QUICK), data=X[:1]),),
     ),
     "OTHER_CLASSES": Advice(
         lambda: teach(outputs(4), outputs(3)),

@@ -116,22 +116,10 @@ def beside(model: nn.Module, count: int = 2) -> list[dict[str, Tensor]]:
     ]
 
 
-DISTILLATION = mc.Distillation(epochs=2, batch_size=8)
-
-
-def narrow() -> nn.Module:
-    return nn.Sequential(nn.Linear(FEATURES, 3), nn.ReLU(), nn.Linear(3, CLASSES))
-
-
 def distilling(compute: mc.Compute | None = None, **settings: Any) -> Operation:
-    """Into the model, from a network of other shapes."""
-    method = replace(DISTILLATION, **settings)
-
-    def run(model: nn.Module, data: Any) -> mc.Trained:
-        teacher = build(narrow, 4, dtype=next(model.parameters()).dtype)
-        return mc.distill(teacher, model, method, data, compute=compute)
-
-    return run
+    """Into the model, and from it."""
+    method = mc.Distillation(epochs=2, batch_size=8, **settings)
+    return lambda model, data: mc.distill(model, model, method, data, compute=compute)
 
 
 def fitting(method: PathFit, **settings: Any) -> Operation:
@@ -433,12 +421,7 @@ READING: dict[str, Operation] = {
     "compare_mechanisms, runs": lambda model, data: mc.compare_mechanisms(
         [model, model], [model, model], mc.Suite({"cue": data, "hue": data})
     ),
-    "measure_transfer": lambda model, data: mc.measure_transfer(
-        model, build(narrow, dtype=next(model.parameters()).dtype), mc.Suite({"cue": data, "hue": data})
-    ),
-    "measure_transfer, the student": lambda model, data: mc.measure_transfer(
-        build(narrow, dtype=next(model.parameters()).dtype), model, mc.Suite({"cue": data, "hue": data})
-    ),
+    "measure_transfer": lambda model, data: mc.measure_transfer(model, model, mc.Suite({"cue": data, "hue": data})),
     "output_discrepancy": lambda model, data: mc.output_discrepancy(
         model, mc.with_parameters(model, beside(model)[1]), mc.Suite({"cue": data, "hue": data})
     ),
@@ -487,11 +470,7 @@ READING: dict[str, Operation] = {
     "measure_relearning, on the user's rows": relearning_on,
     "save_outputs": written,
     "train": lambda model, data: mc.train(model, data, mc.Training(epochs=2, batch_size=8)),
-    "distill": distilling(),
-    "distill, the teacher": lambda model, data: mc.distill(
-        model, build(narrow, dtype=next(model.parameters()).dtype), DISTILLATION, data
-    ),
-    "distill, gradients and features": distilling(jacobian=0.5, contrastive=0.5),
+    "distill": distilling(jacobian=0.5, contrastive=0.5),
     "distill, reduced precision": distilling(compute=mc.Compute(precision="auto")),
     **{f"fine_tune, {name}": tuning(method) for name, method in METHODS.items()},
     "fine_tune, head named": tuning(METHODS["CBFT"], head="out"),

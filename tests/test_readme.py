@@ -217,11 +217,13 @@ def test_the_lines_of_the_questions_run(tmp_path: Path) -> None:
     names |= {"few": clean, "many": task.train}
     names |= {"column": [row // 2 % 2 for row in range(40)], "groups": {"y": data.y}, "rows": task.cue_only(20)}
     names |= {"files": mc.save_outputs(a, suite, tmp_path), "symmetry": mc.symmetry_of(a, x[:2])}
+    names |= {"few": clean, "many": task.train}
     names |= {"tasks": [mc.TuningTask(a, clean, suite, cued=task.train)], "methods": {"naive": mc.NaiveFineTuning()}}
     lines = re.findall(r"^\|[^|]*\| `(mc\.[^`]*)`", read_page("questions"), re.M)
     assert len(lines) > 15
     shorter = {"StarFit()": "StarFit(epochs=1)", "Relearning()": "Relearning(steps=(0, 2), seeds=2)"}
     shorter |= {"Distillation(": "Distillation(epochs=1, ", "Pro2()": "Pro2(dims=3)"}
+    shorter |= {"Distillation(": "Distillation(epochs=1, ", "Pro2()": "Pro2(dims=2)"}
     for line in lines:
         for default, short in shorter.items():
             line = line.replace(default, short)

@@ -5,6 +5,7 @@ from mechconn.descent._fresh_weights import draw_fresh_state as draw_fresh_state
 from mechconn.descent._head import find_head as find_head
 from mechconn.descent._head import record_head_calls as record_head_calls
 from mechconn.descent._loop import DescentEngine as DescentEngine
+from mechconn.descent._loop import find_trainable as find_trainable
 from mechconn.descent._master_weights import MasterWeights as MasterWeights
 from mechconn.descent._method import EVALUATED as EVALUATED
 from mechconn.descent._method import Batch as Batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -64,6 +64,20 @@ def _advise_two_rows(source: Data, processes: int) -> str:
     if is_source(source):
         return "set batch_size= to two or more" if len(source) > 1 else "give two rows or more"
     return "leave that batch out, as drop_last=True does in a loader, or give the dataset itself"
+
+
+def find_trainable(what: str, tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The weights that are not frozen.
+
+    Raises:
+        ValueError: there are none.
+    """
+    weights = [tensor for tensor in tensors if tensor.requires_grad]
+    if not weights:
+        raise ValueError(
+            f"{what} finds no trainable weights: all of them are frozen; call requires_grad_() on those to change"
+        )
+    return weights
 
 
 def note_selection(records: Records, what: str) -> Iterator[str]:
@@ -151,12 +165,7 @@ class DescentEngine:
         if isinstance(module, nn.Module):
             objectives = self.workers.whole(module, objectives)
             module = dict(module.named_parameters()) | dict(module.named_buffers())
-        weights = [tensor for tensor in module.values() if tensor.requires_grad]
-        if not weights:
-            raise ValueError(
-                f"{self.what} finds no trainable weights: all of them are frozen; call requires_grad_() on those "
-                "to change"
-            )
+        weights = find_trainable(self.what, module.values())
         with isolate_rng(self.seed, self.what, "optimizer"):
             optimiser = schedule.make_optimiser(weights)
         if self.keeper is not None:

@@ -245,7 +245,7 @@ def optimise(
     settings |= network.compiled.settings | network.steps.settings
     if engine.selected is not None:
         settings["selected_epoch"] = engine.selected
-    notes = (*engine.notes, *_note_unmoved(trained, start, type(method).__name__))
+    notes = (*engine.notes, *_note_unmoved(trained, start, settings["method"]))
     set_mode(trained, False)
     log_warnings(what, notes)
     seconds = time.perf_counter() - started

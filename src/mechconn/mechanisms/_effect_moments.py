@@ -33,16 +33,25 @@ WeightedCell = tuple[float, Tensor]
 class EffectMoments(NamedTuple):
     """Two effects as dependent means, and the cells of rows that they come from: (weight, units, skew).
 
-    `skew` is the most rows of a unit over the mean; 1 without clusters.
+    `skew` is the most rows of a unit over the mean; 1 without clusters. `moves` are the e_u of all units, [n, 2].
     """
 
     pair: PairMoments
     cells: tuple[tuple[float, int, float], ...]
+    moves: Tensor
 
     def spread_of(self, ratio: float) -> float:
         """Standard error of effect 1 - ratio x effect 2."""
         (own, other), covariance = self.pair.variances, self.pair.covariance
         return max(own - 2.0 * ratio * covariance + ratio**2 * other, 0.0) ** 0.5
+
+    def count_effective(self, ratio: float) -> float:
+        """How many units the variance of effect 1 - ratio x effect 2 comes from: (sum m^2)^2 / sum m^4, m the moves.
+
+        k where k of many units move it alike and the others do not; a third of all where moves are normal.
+        """
+        squares = (self.moves @ torch.tensor([1.0, -ratio], dtype=self.moves.dtype)).square()
+        return float(squares.sum() ** 2 / squares.square().sum())
 
     def bound_missed(self, confidence: float) -> float:
         """The largest weighted share of units that may move although none of those drawn did; exact."""
@@ -78,7 +87,8 @@ def _make_moments(mean: Tensor, parts: list[WeightedCell]) -> EffectMoments | No
         return None
     covariance = sum((weight**2 * values.T.cov() / len(values) for weight, values in parts), torch.zeros(2, 2).double())
     cells = tuple((abs(weight), len(values), 1.0) for weight, values in parts)
-    return EffectMoments(_make_pair(mean, covariance, min(units for _, units, _ in cells)), cells)
+    pair = _make_pair(mean, covariance, min(units for _, units, _ in cells))
+    return EffectMoments(pair, cells, _list_moves(parts))
 
 
 def _make_clustered_moments(
@@ -86,8 +96,7 @@ def _make_clustered_moments(
 ) -> EffectMoments | None:
     """Cells whose rows come in clusters, which may be the same in several of them."""
     every, place = torch.cat(numbers).unique(return_inverse=True)
-    moves = torch.cat([weight * (values - values.mean(0)) / len(values) for weight, values in parts])
-    totals = torch.zeros(len(every), 2, dtype=torch.float64).index_add_(0, place, moves)
+    totals = torch.zeros(len(every), 2, dtype=torch.float64).index_add_(0, place, _list_moves(parts))
     sizes = [own.unique(return_counts=True)[1].double() for own in numbers]
     units = min(len(own) for own in sizes)
     if units < 2:
@@ -96,7 +105,11 @@ def _make_clustered_moments(
         (abs(weight), len(own), float(own.max() / own.mean())) for (weight, _), own in zip(parts, sizes, strict=True)
     )
     covariance = units / (units - 1) * totals.T @ totals
-    return EffectMoments(_make_pair(mean, covariance, units), cells[-1:] if paired else cells)
+    return EffectMoments(_make_pair(mean, covariance, units), cells[-1:] if paired else cells, totals)
+
+
+def _list_moves(parts: list[WeightedCell]) -> Tensor:
+    return torch.cat([weight * (values - values.mean(0)) / len(values) for weight, values in parts])
 
 
 def _make_pair(mean: Tensor, covariance: Tensor, units: int) -> PairMoments:

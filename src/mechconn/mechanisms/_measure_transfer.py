@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,9 @@ from mechconn.mechanisms._reduction import scale_outcome
 from mechconn.mechanisms._transfer import Transfer, TransferredEffect, judge_gap
 from mechconn.network import Metric, check_adapters_apart, check_metrics
 from mechconn.stats import NEGLIGIBLE, Interval, RatioSet, bound_proportional, divide_intervals, find_ratio_set
+
+FEW = 10
+"""Fieller's set has a note where its variance comes from fewer rows or clusters than this."""
 
 
 def measure_transfer(
@@ -67,7 +70,8 @@ def measure_transfer(
       another 95 %. For every distribution (betting) on accuracy and metrics with bounds, Student's t on the loss.
     - `ratios`: Fieller's set of two dependent means, from the covariance of what both networks do on the same rows. It
       is an interval, or, where the data allow a teacher's effect of zero at that level, the complement of one or all
-      ratios; it says which. Approximate (Student's t): on accuracy it needs tens of rows that change.
+      ratios; it says which. Approximate (Student's t): on accuracy it needs tens of rows that change; a note
+      says where its variance comes from fewer than ten.
     - `bounds`: quotients of the intervals of e_S, e_T and e_S - e_T, wider and as exact as these are.
 
     Where one effect is exactly a multiple of the other in the data, as of a copy, t would be certain. Then `ratios` is
@@ -100,7 +104,7 @@ def measure_transfer(
         >>> y = torch.arange(400) % 2
         >>> suite = Suite({"cue": (torch.eye(2)[y], y), "rand_cue": (torch.eye(2)[1 - y], y)})
         >>> found = measure_transfer(teacher, student, suite)["rand_cue"]
-        >>> found.of, found.effect, abs(found.ratio), found.verdict
+        >>> found.of, found.effect, found.ratio, found.verdict
         (-1.0, 0.0, 0.0, 'does not transfer')
 
     Source: Wu et al. 2024 for the question; Fieller 1954 for the set.
@@ -143,19 +147,23 @@ def _measure_effects(
     apart = compare_over_samples(teacher, student, suite, on, 1.0 - level / 3)
     known = [collect_evidence(own, suite, on) for own in (teacher, student)]
     pairs = [join_sides(own, suite) for own in (teacher, student)]
-    effects = {}
+    effects, few = {}, []
     for name in suite.interventions:
         before, after = ((pairs[0][name][place], pairs[1][name][place]) for place in (0, 1))
         evidence = known[0][name], known[1][name]
         one = _Pair(invariances[0][name], evidence, before, after, teacher.bounds_on(on), on, level)
         effects[name] = one.transfer(apart[name], least)
-    return Transfer(
-        effects, invariances[0], invariances[1], least, 1.0 - level, tuple(_list_notes(effects, on, teacher))
-    )
+        few += [name] if one.rests_on_few else []
+    notes = tuple(_list_notes(effects, few, on, teacher))
+    return Transfer(effects, invariances[0], invariances[1], least, 1.0 - level, notes)
 
 
 class _Pair:
-    """One intervention on teacher and student."""
+    """One intervention on teacher and student.
+
+    Attributes:
+        rests_on_few: whether Fieller's set is of so few rows that Student's t is too sure.
+    """
 
     def __init__(
         self,
@@ -169,18 +177,21 @@ class _Pair:
     ) -> None:
         self._effect, self._evidence, self._before, self._after = effect, evidence, before, after
         self._bounds, self._on, self._level = bounds, on, level
+        self.rests_on_few = False
 
     def transfer(self, apart: Difference, least: float) -> TransferredEffect:
-        """The ratio with its sets and the verdict; neither where the teacher is not sensitive."""
+        """The ratio with its sets and the verdict; the teacher's own verdict where it is not shown to be sensitive."""
         of, own = (one.effect for one in self._evidence)
         if self._effect.verdict != "sensitive":
-            return TransferredEffect(self._effect.split, of, own)
-        ratio = own / of
+            found = "teacher invariant" if self._effect.verdict == "invariant" else "teacher undetermined"
+            return TransferredEffect(self._effect.split, of, own, found)
+        ratio = own / of + 0.0  # no negative zero
         gap = self._measure_gap(least)
         moments = compute_effect_moments(_turn(self._before), _turn(self._after), self._on)
         ratios = RatioSet("line", -torch.inf, torch.inf) if moments is None else self._find_ratios(moments, ratio)
+        verdict = judge_gap(gap.interval)
         return TransferredEffect(
-            self._effect.split, of, own, ratio, ratios, self._bound_ratio(apart, ratio), gap, judge_gap(gap.interval)
+            self._effect.split, of, own, verdict, ratio, ratios, self._bound_ratio(apart, ratio), gap
         )
 
     def _measure_gap(self, least: float) -> Difference:
@@ -205,6 +216,7 @@ class _Pair:
         largest = self._find_largest()
         units = min(count for _, count, _ in moments.cells)
         if moments.spread_of(ratio) * units**0.5 > NEGLIGIBLE * largest:
+            self.rests_on_few = moments.count_effective(ratio) < FEW
             return find_ratio_set(moments.pair, 1.0 - self._level)
         bottom = self._evidence[0].interval(1.0 - self._level / 2)
         if bottom[0] <= 0.0 <= bottom[1]:
@@ -227,13 +239,20 @@ def _turn(sides: TwoSides) -> TwoSides:
     return sides[1], sides[0]
 
 
-def _list_notes(effects: Mapping[str, TransferredEffect], on: On, outcome: ModelOutcome) -> Iterator[str]:
+def _list_notes(
+    effects: Mapping[str, TransferredEffect], few: Sequence[str], on: On, outcome: ModelOutcome
+) -> Iterator[str]:
     """Which sets are none, and what they rest on."""
     wide = [name for name, own in effects.items() if own.ratios is not None and own.ratios.shape != "interval"]
     if wide:
         yield (
             f"the teacher's effect of {', '.join(wide)} is shown to differ from zero by its verdict, and not by the t "
             "interval of Fieller's set at this level, which therefore is no interval; more rows would narrow it"
+        )
+    if few:
+        yield (
+            f"Fieller's set of {', '.join(few)} is Student's t, and its variance comes from fewer than {FEW} rows or "
+            "clusters, so that it may be too narrow; read the quotients of bounds"
         )
     if on != "accuracy" and outcome.bounds_on(on) is None:
         yield (

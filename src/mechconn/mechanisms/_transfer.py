@@ -16,7 +16,9 @@ from mechconn.stats import Interval, RatioSet
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
-TransferVerdict: TypeAlias = Literal["transfers", "does not transfer", "undetermined", "teacher not sensitive"]
+TransferVerdict: TypeAlias = Literal[
+    "transfers", "does not transfer", "undetermined", "teacher invariant", "teacher undetermined"
+]
 
 
 @dataclass(frozen=True)
@@ -27,28 +29,28 @@ class TransferredEffect:
         split: the counterfactual data.
         of: the effect on the teacher, in accuracy, loss or a metric.
         effect: that on the student.
-        ratio: effect / of; None where the teacher is not sensitive.
+        verdict: "transfers" where c is above zero, "does not transfer" where it is below, else "undetermined"; or
+            "teacher invariant" or "teacher undetermined", the teacher's own verdict, and then nothing else is given.
+        ratio: effect / of; None where the teacher is not shown to be sensitive.
         ratios: Fieller's set of it, simultaneous over the interventions.
         bounds: quotients of intervals, likewise simultaneous, as exact as these are; None where that of the teacher's
             effect holds zero at this level.
         gap: c = sign(of) (effect - least of), above zero where the ratio is above `least`, with the simultaneous
             interval that the verdict rests on.
-        verdict: "transfers" where c is above zero, "does not transfer" where it is below, "undetermined", or "teacher
-            not sensitive", and then nothing else is given.
     """
 
     split: str
     of: float
     effect: float
+    verdict: TransferVerdict
     ratio: float | None = None
     ratios: RatioSet | None = None
     bounds: Interval | None = None
     gap: Difference | None = None
-    verdict: TransferVerdict = "teacher not sensitive"
 
     def __str__(self) -> str:
         if self.ratio is None or self.ratios is None:
-            return f"{self.split}: teacher not sensitive"
+            return f"{self.split}: {self.verdict}"
         shown = f"ratio {self.ratio:.3g} (Fieller: {self.ratios.describe()}"
         exact = "" if self.bounds is None else f"; quotients of bounds: {self.bounds[0]:.3g} to {self.bounds[1]:.3g}"
         return f"{self.split}: {self.verdict}, {shown}{exact})"

@@ -38,7 +38,7 @@ def say_transfer(found: Transfer) -> str:
     }
     said = [f"{join_words(names)} {verb}" for verb, names in groups.items() if names]
     if not said:
-        return "The teacher is shown to be sensitive to nothing, so that there is nothing to transfer"
+        return "The teacher is not shown to be sensitive to anything, so that no ratio is given"
     return f"Of the teacher's effects {'; '.join(said)}"
 
 
@@ -47,7 +47,7 @@ def list_transfer_cards(found: Transfer) -> Iterator[Card]:
     known = [own for own in found.values() if own.ratio is not None]
     answers = [_answer(own, len(known) > 1) for own in known]
     if not answers:
-        answers = [Answer("teacher not sensitive", "open")]
+        answers = [Answer(own.verdict, "open", own.split) for own in found.values()]
     question = f"Does {known[0].split} transfer?" if len(known) == 1 else "What transfers?"
     yield make_card(question, answers, advice=_advise(found), anchor=EFFECTS)
 
@@ -69,8 +69,8 @@ def _advise(found: Transfer) -> str:
     if open_ones := [name for name, own in found.items() if own.verdict == "undetermined"]:
         return f"More rows would narrow {join_words(open_ones)}."
     if found.transferred:
-        return f"The student is no stand-in without {join_words(list(found.transferred))}: audit it as the teacher."
-    return "No effect is not none: see what the student itself is invariant to."
+        return f"The student relies on {join_words(list(found.transferred))} too: audit it as you would its teacher."
+    return "A smaller effect may still be one: see what the student itself is invariant to."
 
 
 def make_transfer_sections(found: Transfer) -> Iterator[Section]:
@@ -100,7 +100,7 @@ def make_transfer_sections(found: Transfer) -> Iterator[Section]:
 
 def _list_cells(own: TransferredEffect) -> Iterator[Cell]:
     if own.ratio is None or own.ratios is None:
-        yield from (Cell(""), Cell(""), Cell("teacher not sensitive"))
+        yield from (Cell(""), Cell(""), Cell(own.verdict))
         return
     yield Cell(f"{own.ratio:.2f}", own.ratios.describe(".2f"), title="Fieller's set, approximate")
     yield Cell("" if own.bounds is None else f"{own.bounds[0]:.2f} to {own.bounds[1]:.2f}")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
+from torch import Tensor
 
 from mechconn.mechanisms import Invariance, Transfer
 from mechconn.paper._run_part import RunPart
@@ -25,7 +26,7 @@ from mechconn.plotting import (
     format_interval,
     make_card,
 )
-from mechconn.stats import PairMoments, RatioSet, find_ratio_set
+from mechconn.stats import NEGLIGIBLE, PairMoments, RatioSet, find_ratio_set
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -114,8 +115,9 @@ class StudentSummary:
         split: the intervention.
         teacher: the effect on theta_C.
         effect: that on the student.
-        ratio: mean effect on the student over mean effect on theta_C.
-        ratios: Fieller's set of it, seeds as rows; None with one seed.
+        ratio: mean effect on the student over mean effect on theta_C; None where theta_C is sensitive in no seed.
+        ratios: Fieller's set of it, seeds as rows; None then too, with one seed, and where every seed has one ratio, of
+            which t would be certain.
         verdicts: word -> in how many seeds `measure_transfer` says so.
     """
 
@@ -156,7 +158,7 @@ class DistillationSummary(RunPart, kind="distillation"):
         place, results = next(iter(self.places.items()))
         answers = [
             Answer(
-                f"ratio {one.ratio:.2f}" if one.ratio is not None else "teacher not sensitive",
+                f"ratio {one.ratio:.2f}" if one.ratio is not None else "no ratio",
                 about=f"{one.student}, {one.on} rows",
                 number=_write_counts(one.verdicts),
                 interval="" if one.ratios is None else f"Fieller over seeds: {one.ratios.describe('.2f')}",
@@ -197,14 +199,23 @@ def summarise_students(results: Sequence[DistillationResult]) -> list[StudentSum
 def _summarise(results: Sequence[DistillationResult], on: DistilledOn, name: str, split: str) -> StudentSummary:
     own = [result.students[on][name][split] for result in results]
     pairs = torch.tensor([(one.effect, one.of) for one in own], dtype=torch.float64)
-    first, second = pairs.mean(0).tolist()
-    ratios = None
-    if len(own) > 1:
-        (mine, shared), (_, theirs) = (pairs.T.cov() / len(own)).tolist()
-        ratios = find_ratio_set(PairMoments((first, second), (mine, theirs), shared, len(own) - 1.0), 0.95)
-    counts = dict(Counter(one.verdict for one in own))
     teacher, effect = (average_seeds(values) for values in (pairs[:, 1].tolist(), pairs[:, 0].tolist()))
-    return StudentSummary(on, name, split, teacher, effect, first / second if second else None, ratios, counts)
+    counts = dict(Counter(one.verdict for one in own))
+    ratio, ratios = _divide_over_seeds(pairs) if any(one.ratio is not None for one in own) else (None, None)
+    return StudentSummary(on, name, split, teacher, effect, ratio, ratios, counts)
+
+
+def _divide_over_seeds(pairs: Tensor) -> tuple[float | None, RatioSet | None]:
+    """The ratio of mean effects of students and teachers, [seeds, 2], and Fieller's set."""
+    first, second = pairs.mean(0).tolist()
+    if not second:
+        return None, None
+    ratio = first / second + 0.0  # no negative zero
+    gaps = pairs[:, 0] - ratio * pairs[:, 1]
+    if len(pairs) < 2 or float(gaps.abs().max()) <= NEGLIGIBLE:
+        return ratio, None
+    (mine, shared), (_, theirs) = (pairs.T.cov() / len(pairs)).tolist()
+    return ratio, find_ratio_set(PairMoments((first, second), (mine, theirs), shared, len(pairs) - 1.0), 0.95)
 
 
 def list_effects(results: Sequence[DistillationResult], on: DistilledOn, name: str, split: str) -> list[float]:

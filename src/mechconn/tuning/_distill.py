@@ -99,7 +99,7 @@ def distill(
         what="distillation", named="data", loss=own if method.label_share else NoLabels(),
         validation=None if validation is None else _read_data(validation, method), transform=transform,
         checkpoint=checkpoint, accelerator=accelerator, head=head, seed=seed, compute=compute,
-        identity={f"teacher {name}": tensor for name, tensor in state.items()},
+        identity={f"teacher {teacher_head or ''} {name}": tensor for name, tensor in state.items()},
     )  # fmt: skip
 
 
@@ -132,6 +132,8 @@ def _read_data(data: Any, method: Distillation) -> Any:
     named = isinstance(data, Mapping) and not {*LABEL_KEYS} & {*data}
     if not named and not isinstance(data, Tensor | np.ndarray):
         return data
+    if len(data) == 0:
+        raise ValueError("data holds no samples; at least one is needed")
     if method.label_share:
         raise ValueError(
             f"data are inputs alone, and labels have a share, label_share={method.label_share:g}; pass (inputs, "

@@ -17,6 +17,7 @@ from mechconn.descent import (
     Method,
     Problem,
     TrainingStep,
+    find_trainable,
     make_validation_loss,
     record_head_calls,
 )
@@ -63,6 +64,7 @@ class Taught(Method):
         lesson = _Lesson(self.how, self.loss, teacher, problem)
         module = problem.model
         if self.how.contrastive:
+            find_trainable("distillation", problem.model.parameters())
             lesson.maps = self._draw_maps(lesson, problem)
             module = _WithMaps(problem.model, lesson.maps)
         validate = None if problem.validation is None else make_validation_loss(problem, lesson.measure)

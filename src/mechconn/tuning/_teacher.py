@@ -60,7 +60,13 @@ class Teacher:
         return classes, read_gradients(take_scores(outputs, classes), leaves, further=False)
 
     def _call(self, inputs: Inputs) -> Tensor:
-        return self._network(self._params, dict(self._buffers), inputs)
+        outputs = self._network(self._params, dict(self._buffers), inputs)
+        if not bool(outputs.isfinite().all()):
+            raise ValueError(
+                "the teacher's outputs hold NaN or infinity, from which nothing can be learned; repair its weights, or "
+                "let it give large negative numbers in the place of -inf"
+            )
+        return outputs
 
 
 def name_head(who: str, model: nn.Module, inputs: Inputs) -> str:
