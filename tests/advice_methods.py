@@ -47,6 +47,11 @@ def broken() -> nn.Module:
     return model
 
 
+def standing() -> mc.LinearPath:
+    """A path from a network to itself."""
+    return mc.LinearPath.between(build(mlp), build(mlp))
+
+
 METHODS_ADVICE: dict[str, Advice] = {
     "NO_PATH": Advice(
         lambda: mc.soup([build(norm_mlp, seed) for seed in range(3)], norm=mc.InterpolateNorm()),
@@ -298,5 +303,10 @@ METHODS_ADVICE: dict[str, Advice] = {
     ),
     "methods as a list": Advice(
         lambda: compare(methods=[NAIVE]), "write {name: method, ...}", (lambda: compare(methods={"naive": NAIVE}),)
+    ),
+    "NO_LENGTH": Advice(
+        lambda: standing().by_length(),
+        "the path has no length: all its points are the same; evaluate it by t, as it is",
+        (lambda: mc.evaluate_path(build(mlp), standing(), mc.Suite({"cue": rows(6)}), ts=3),),
     ),
 }
