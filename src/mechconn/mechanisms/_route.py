@@ -37,10 +37,9 @@ from mechconn.mechanisms._group_members import number_names
 from mechconn.mechanisms._routed import ROUTED, Routed, RoutedCluster, join_regrets
 from mechconn.mechanisms._routed_counts import RoutedCounts, RoutedOutputs, judge_groups
 from mechconn.mechanisms._rows_by_label import find_rows_by_label
+from mechconn.mechanisms._temperature_scaling import find_temperature
 from mechconn.network import ROWS_ON_CPU, Network, fix_device, point_of, resolve_device
 
-COLDEST, HOTTEST = math.log(0.01), math.log(100.0)
-"""Logarithms of the temperatures that are searched, in root mean squares of a row's outputs around their mean."""
 DATA = "data"
 STARTS: Any = 10
 """Of k-means, of which the best is kept."""
@@ -65,7 +64,7 @@ def route(
     r"""Let the surest of several networks answer in each cluster of rows, and measure what that costs in each group.
 
     1. Each network m gets a temperature T_m > 0, that of least mean cross-entropy of softmax(outputs / T_m) on
-       `source`, between a hundredth and a hundred times the root mean square of a row's outputs around their mean.
+       `source`, in 0.01 min(1, s) ... 100 max(1, s), s the root mean square of a row's outputs around their mean.
     2. k-means clusters the features of unlabelled rows, and in each cluster the network of the highest mean confidence,
        the probability of its most probable class at T_m, is chosen.
     3. A row is answered by the network that the nearest cluster chose.
@@ -139,7 +138,7 @@ def route(
     for number, (name, model) in enumerate(models.items()):
         own = reader.prepare(name, model, name == clustered, next(iter(splits.values())))
         told = own.read("source", known)
-        temperatures[name] = _find_temperature(name, told, notes)
+        temperatures[name] = find_temperature(name, told, notes)
         read[name] = {split: own.read(split, rows) for split, rows in splits.items()}
         if not number:
             notes += [_describe_shared(split) for split, rows in read[name].items() if rows.are_those_of(told)]
@@ -288,39 +287,6 @@ def _describe_shared(split: str) -> str:
         f"source holds the rows of {split}, some of which are judged: their labels chose the temperatures, of which "
         "the intervals know nothing; give other rows as source."
     )
-
-
-def _find_temperature(name: str, source: RoutedOutputs, notes: list[str]) -> float:
-    """T of least mean cross-entropy; the notes say where it is at the end of the range.
-
-    Raises:
-        ValueError: a label has probability zero at every temperature.
-    """
-    from scipy.optimize import minimize_scalar
-
-    rows = torch.arange(len(source.labels))
-    if bool((source.outputs[rows, source.labels] == -math.inf).any()):
-        raise ValueError(
-            f"source: {name!r} gives the label of a row the output -infinity, so that no temperature has a finite "
-            "cross-entropy; leave out rows of classes that it cannot answer"
-        )
-    size = source.measure_size()
-
-    def loss_at(log_temperature: float) -> float:
-        return -float((source.outputs / (size * math.exp(log_temperature))).log_softmax(1)[rows, source.labels].mean())
-
-    found: Any = minimize_scalar(loss_at, bounds=(COLDEST, HOTTEST), method="bounded", options={"xatol": 1e-8})
-    best = min((COLDEST, HOTTEST, float(found.x)), key=loss_at)  # the loss may be flat towards an end
-    if min(best - COLDEST, HOTTEST - best) < 1e-3:
-        cold = best < 0
-        why = "it is right on all rows of source" if cold else "its outputs tell nothing of the labels of source"
-        why += ", or wrong by next to nothing" if cold and not source.correct.all() else ""
-        other = "source rows that it was not trained on" if cold else "source rows like those that it learned from"
-        notes.append(
-            f"The temperature of {name} is {size * math.exp(best):.3g}, the end of the range searched, since {why}; "
-            f"give {other}."
-        )
-    return size * math.exp(best)
 
 
 @dataclass(eq=False)
