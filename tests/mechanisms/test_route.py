@@ -38,7 +38,7 @@ def two_sides() -> tuple[Tensor, Tensor]:
 def found() -> mc.Routed:
     models, data = {"right": sure_on(1.0), "left": sure_on(-1.0)}, two_sides()
     groups = {"third": torch.arange(ROWS) % 3}
-    return mc.route(models, data, source=data, clusters=2, groups=groups, seed=3)
+    return mc.route(models, data, source=(data[0] * 1.01, data[1]), clusters=2, groups=groups, seed=3)
 
 
 def judged() -> Tensor:
@@ -75,18 +75,21 @@ def test_the_surest_network_answers_and_counts_are_those_by_hand() -> None:
     assert average.interval[1] == pytest.approx(sum(own.interval[1] for own in regrets) / 3)
 
 
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("outputs", [1, 2])
-def test_the_temperature_is_the_closed_form(outputs: int) -> None:
-    """A logit of 3 or -3 that is right on 80 % of the rows is worth log 4."""
+def test_the_temperature_is_the_closed_form_of_outputs_of_any_size(outputs: int, size: float) -> None:
+    """A logit of 3 or -3, times `size`, that is right on 80 % of the rows is worth log 4."""
     layer = build(lambda: nn.Linear(1, outputs, bias=False), dtype=torch.float32)
     with torch.no_grad():
-        layer.get_parameter("weight").copy_(torch.tensor([[3.0]]) if outputs == 1 else torch.tensor([[-1.5], [1.5]]))
+        weight = torch.tensor([[3.0]]) if outputs == 1 else torch.tensor([[-1.5], [1.5]])
+        layer.get_parameter("weight").copy_(size * weight)
     sign = torch.arange(200) % 2 * 2.0 - 1.0
     label = torch.where(torch.arange(200) % 10 < 8, sign > 0, sign < 0).long()
     loss: Any = mc.losses.binary if outputs == 1 else mc.losses.cross_entropy
     data = sign[:, None], label
-    made = mc.route({"a": layer, "b": layer}, data, source=data, clusters=2, loss=loss)
-    assert made.temperatures["a"] == pytest.approx(3.0 / math.log(4.0), rel=1e-5)
+    source = sign[:190, None], label[:190]
+    made = mc.route({"a": layer, "b": layer}, data, source=source, clusters=2, loss=loss)
+    assert made.temperatures["a"] == pytest.approx(3.0 * size / math.log(4.0), rel=1e-5) and not made.notes
     assert all(own.confidence["b"] == pytest.approx(0.8) and own.chosen == "a" for own in made.clusters)
 
 
@@ -103,9 +106,17 @@ def test_a_network_that_is_never_wrong_has_no_temperature_and_the_notes_say_so()
     assert not found().notes
 
 
+def test_rows_that_judge_should_not_scale() -> None:
+    x, y = two_sides()
+    models, suite = {"right": sure_on(1.0), "left": sure_on(-1.0)}, mc.Suite({"cue": (x, y), "hue": (x + 1, y)})
+    (note,) = mc.route(models, suite, source=(x, y), clusters=2).notes
+    assert note.startswith("source holds the rows of cue, some of which are judged") and "other rows as source" in note
+    assert not mc.route(models, suite, source=(x * 1.01, y), clusters=2).notes
+
+
 def test_labels_judge_and_take_no_part() -> None:
     models, (x, y) = {"right": sure_on(1.0), "left": sure_on(-1.0)}, two_sides()
-    other = mc.route(models, (x, 1 - y), source=(x, y), clusters=2, seed=3)
+    other = mc.route(models, (x, 1 - y), source=(x * 1.01, y), clusters=2, seed=3)
     assert other.routes == found().routes and other.clusters == found().clusters
     assert other["all rows"].accuracy["routed"] < 0.2
 
@@ -144,6 +155,9 @@ def test_what_it_refuses() -> None:
     two = {"a": build(mlp), "b": build(norm_mlp)}
     shuffled = DataLoader(TensorDataset(*data), batch_size=8, shuffle=True)
     wide = build(lambda: nn.Linear(4, CLASSES + 1))
+    broken = build(mlp)
+    with torch.no_grad():
+        broken.get_parameter("2.bias")[1] = torch.nan
     refused: list[tuple[Any, str]] = [
         (lambda: mc.route({"a": two["a"]}, data, source=data), "needs two or more, got 1; name another in models"),
         (lambda: mc.route(list(two.values()), data, source=data), r"write \{name: model, \.\.\.\}"),  # pyright: ignore
@@ -157,6 +171,8 @@ def test_what_it_refuses() -> None:
         (lambda: mc.route(two, data, source=data, clusters=13), "different features that make them, 12, got 13; set"),
         (lambda: mc.route(two, data, source=data, clusters=2, groups=range(24)), "make clusters, and none is left"),
         (lambda: mc.route({**two, "c": wide}, data, source=data), "models must have the same classes, got"),
+        (lambda: mc.route(two, data, source=(data[0], data[1] + 1)), "source: labels must lie in 0 ... 2, the model's"),
+        (lambda: mc.route({**two, "c": broken}, data, source=data), "source: the outputs of 'c' on row 0 hold NaN or"),
         (
             lambda: mc.route(two, (data[0], data[1].double()), source=data, loss=lambda out, t: out[:, 0]),
             "data: route needs a classification of whole rows",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,42 @@ def test_lpft_takes_a_hardened_probe_first() -> None:
     assert both.history == first.history + second.history
     assert all(torch.equal(t, second.model.state_dict()[name]) for name, t in both.model.state_dict().items())
     assert both.settings["probe"]["kind"] == "vat" and both.settings["probe"]["lr"] == first.settings["lr"]
+
+
+class StoppedError(Exception):
+    """Raised in the middle of a run."""
+
+
+def test_a_run_resumed_behind_the_probe_has_its_notes(tmp_path: Path) -> None:
+    """A rate that makes the head worse is noted, also where the probe is not trained again."""
+    probe = mc.HardProbe("vat", epochs=2, batch_size=8, lr=20.0)
+    method = mc.LPFT(probe=probe, tuning=mc.NaiveFineTuning(epochs=2, batch_size=8))
+    seen = itertools.count()
+    checkpoint = mc.Checkpoint(tmp_path / "run.safetensors", every=1)
+
+    def stop(x: Any) -> Any:
+        if next(seen) == 2:
+            raise StoppedError
+        return x
+
+    settings: dict[str, Any] = {"clean": rows(24), "transform": stop}
+    with pytest.raises(StoppedError):
+        mc.fine_tune(build(mlp), method, checkpoint=checkpoint, **settings)
+    resumed = mc.fine_tune(build(mlp), method, checkpoint=checkpoint, **settings)
+    whole = mc.fine_tune(build(mlp), method, **settings)
+    assert "training it made it worse" in whole.notes[0] and resumed.notes == whole.notes
+    assert all(torch.equal(t, whole.model.state_dict()[name]) for name, t in resumed.model.state_dict().items())
+
+
+def test_rows_that_do_not_count_do_not_scale_the_perturbation() -> None:
+    method = mc.HardProbe("adversarial", lr=0.3, **ONE_STEP)
+    marked = torch.cat([X, 100.0 * X[:8]]), torch.cat([Y, torch.full((8,), -1)])
+    loss = mc.losses.CrossEntropy(ignore_index=-1)
+    first, second = (
+        mc.fine_tune(known(CLASSES), method, clean=clean, loss=loss).model.state_dict() for clean in ((X, Y), marked)
+    )
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor, rtol=1e-12, atol=1e-14)  # sums in another order
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -101,8 +101,24 @@ def test_few_directions_of_the_source_beat_all_features_where_clean_rows_are_few
     assert not mc.fine_tune(start, mc.Pro2(dims=named), clean=clean, cued=cued).notes
 
 
+def test_a_class_that_nothing_predicts_is_passed_over() -> None:
+    """The features tell class 1 from class 2; of class 0 they know as much as of the others, its mean is theirs."""
+    y = torch.arange(300) % 3
+    x = torch.randn(300, FEATURES, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x -= torch.stack([x[y == label].mean(0) for label in range(3)])[y]
+    x[:, 2] += 2.0 * ((y == 1).double() - (y == 2).double())
+    start = build(lambda: nn.Sequential(nn.Identity(), nn.Linear(FEATURES, 3)))
+    tuned = mc.fine_tune(start, mc.Pro2(dims=1), clean=(x[:30], y[:30]), cued=(x, y))
+    assert abs(tuned.settings["directions"][0][2]) > 0.95 and not tuned.notes
+    x[:, 2] -= 2.0 * ((y == 1).double() - (y == 2).double())
+    (note,) = mc.fine_tune(start, mc.Pro2(dims=1), clean=(x[:30], y[:30]), cued=(x, y)).notes
+    assert note.startswith("Pro2 found no direction that predicts the label of the cued data")
+
+
 def test_it_needs_data_with_the_cue_of_two_classes_and_clean_rows_of_all() -> None:
     x, y = data(40, 3, 0)
+    with pytest.raises(ValueError, match="Pro2 finds directions of the features, and those of the cued data are all"):
+        mc.fine_tune(network(3), mc.Pro2(dims=1), clean=(x, y), cued=(0.1 + 0 * x, y))
     with pytest.raises(ValueError, match="Pro2 needs data with the cue: pass cued="):
         mc.fine_tune(network(3), mc.Pro2(), clean=(x, y))
     with pytest.raises(ValueError, match="Pro2 needs cued data of two classes or more, got class 1 alone"):

@@ -90,6 +90,10 @@ def test_jtt_notes_that_nothing_is_wrong_and_its_advice_works() -> None:
         "that it was not trained on (identify_epochs is now 20)."
     )
     assert not mc.fine_tune(model, mc.JTT(identify_epochs=1, **settings), clean=(x, y)).notes
+    wrong: Any = x, (model(x).argmax(1) + 1) % CLASSES
+    (note,) = mc.fine_tune(model, mc.JTT(identify_epochs=0, **settings), clean=wrong).notes
+    assert "gets every row of 40 wrong" in note and "set identify_epochs to one or more, or check the labels" in note
+    assert not mc.fine_tune(model, mc.JTT(identify_epochs=2, **settings), clean=wrong).notes
 
 
 def test_a_budget_counts_what_jtt_reads() -> None:
@@ -158,6 +162,8 @@ def test_what_they_refuse() -> None:
         (lambda: mc.AFR(pull=0.0), "pull must be a number greater than zero"),
         (lambda: mc.AFR(gamma=-1.0), "gamma must be"),
         (lambda: mc.JTT(upweight=0.0), "upweight must be a number greater than zero"),
+        (lambda: mc.JTT(identify_epochs=-1), "identify_epochs must be zero or more"),
+        (lambda: mc.fine_tune(build(mlp), mc.AFR(), clean=CLEAN, cued=(CUED[0], CUED[1] + 1)), "labels must lie in 0"),
         (lambda: mc.JTT(on="all"), "on must be one of"),  # pyright: ignore[reportArgumentType]
         (lambda: mc.fine_tune(build(mlp), mc.JTT(), clean=CLEAN), "JTT needs data with the cue: pass cued="),
         (lambda: mc.fine_tune(build(mlp), mc.AFR(on="both"), clean=CLEAN), "AFR needs data with the cue: pass cued="),

@@ -13,6 +13,7 @@ from mechconn.losses._base import Each as Each
 from mechconn.losses._base import Loss as Loss
 from mechconn.losses._base import find_loss_unit as find_loss_unit
 from mechconn.losses._joined_classes import JoinedClasses as JoinedClasses
+from mechconn.losses._loss_advice import explain_labels_out_of_range as explain_labels_out_of_range
 from mechconn.losses._loss_advice import explain_not_per_sample as explain_not_per_sample
 from mechconn.losses._loss_config import AnyLoss as AnyLoss
 from mechconn.losses._loss_config import read_loss as read_loss

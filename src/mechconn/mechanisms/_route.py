@@ -32,15 +32,14 @@ from mechconn.core import (
 )
 from mechconn.datasets import Groups, Suite, check_label_names, natural_sort_key, read_group_names
 from mechconn.descent import find_head, record_head_calls
-from mechconn.losses import Loss, as_loss, cross_entropy
+from mechconn.losses import Loss, as_loss, cross_entropy, explain_labels_out_of_range
 from mechconn.mechanisms._group_members import number_names
 from mechconn.mechanisms._routed import ROUTED, Routed, RoutedCluster, join_regrets
 from mechconn.mechanisms._routed_counts import RoutedCounts, RoutedOutputs, judge_groups
 from mechconn.mechanisms._rows_by_label import find_rows_by_label
+from mechconn.mechanisms._temperature_scaling import find_temperature
 from mechconn.network import ROWS_ON_CPU, Network, fix_device, point_of, resolve_device
 
-COLDEST, HOTTEST = math.log(0.01), math.log(100.0)
-"""Logarithms of the temperatures that are searched."""
 DATA = "data"
 STARTS: Any = 10
 """Of k-means, of which the best is kept."""
@@ -65,7 +64,7 @@ def route(
     r"""Let the surest of several networks answer in each cluster of rows, and measure what that costs in each group.
 
     1. Each network m gets a temperature T_m > 0, that of least mean cross-entropy of softmax(outputs / T_m) on
-       `source`.
+       `source`, in 0.01 min(1, s) ... 100 max(1, s), s the root mean square of a row's outputs around their mean.
     2. k-means clusters the features of unlabelled rows, and in each cluster the network of the highest mean confidence,
        the probability of its most probable class at T_m, is chosen.
     3. A row is answered by the network that the nearest cluster chose.
@@ -74,10 +73,10 @@ def route(
 
         max_m acc_g(m) - acc_g(c),
 
-    below 0 where the routing is better than every network. Labels and groups judge and take no part in the routing. A
-    random `share` of the rows makes clusters and choices, and the others are judged, so that the rule is fixed before
-    and intervals are exact: row i of all splits of one length is on one side. Intervals hold together at 95 %, those of
-    accuracies and those of regrets (Bonferroni over groups and pairs of networks), for independent rows.
+    below 0 where the routing is better than every network. Labels of `data`, and groups, judge and take no part in the
+    routing. A random `share` of the rows makes clusters and choices, and the others are judged, so that the rule is
+    fixed before and intervals are exact: row i of all splits of one length is on one side. Intervals hold together at
+    95 %, those of accuracies and those of regrets (Bonferroni over groups and pairs of networks), for independent rows.
 
     Confidence says where a network is sure, not where it is right. A network that reads a shortcut is as sure where
     the shortcut misleads, so routing by confidence cannot see that: measure it where the cue is random.
@@ -85,8 +84,8 @@ def route(
     Args:
         models: name -> classifier, two or more, of the same classes; they stay as they are.
         data: rows to route; a suite's splits are routed as one heap, and each is a group.
-        source: labelled rows of the training distribution, for the temperatures; not those that the networks were
-            trained on, of which they are too sure.
+        source: labelled rows of the training distribution, for the temperatures; neither those that the networks were
+            trained on, of which they are too sure, nor rows of `data`, whose labels judge.
         clusters: K of k-means.
         features: the network whose features, the input of its last linear layer, are clustered; default: the first.
         groups: a label for each row, or several columns of them; see `measure_groups`. Not with a suite.
@@ -100,7 +99,8 @@ def route(
 
     Raises:
         ValueError: fewer than two networks, groups beside a suite or of a loader that shuffles, a task that is no
-            classification of whole rows, networks of other classes, fewer different rows than clusters, a group all of
+            classification of whole rows, a label that names no output, outputs that hold NaN, networks of other
+            classes, fewer different rows than clusters, a group all of
             whose rows make clusters, or no single linear layer that gives the output of `features`.
         TypeError: models that are no mapping of networks.
 
@@ -113,8 +113,9 @@ def route(
         ...     return layer
         >>> side = torch.linspace(-2, 2, 400)
         >>> x, y = torch.stack([side.abs(), side], 1), torch.ones(400).long()
-        >>> y[::50] = 0
-        >>> found = route({"+": sure_where(1.0), "-": sure_where(-1.0)}, (x, y), source=(x, y), clusters=2)
+        >>> y[::25] = 0
+        >>> source, rows = (x[::2], y[::2]), (x[1::2], y[1::2])
+        >>> found = route({"+": sure_where(1.0), "-": sure_where(-1.0)}, rows, source=source, clusters=2)
         >>> sorted(own.chosen for own in found.clusters)
         ['+', '-']
 
@@ -136,8 +137,11 @@ def route(
     read, temperatures, notes, classes = {}, {}, [], {}
     for number, (name, model) in enumerate(models.items()):
         own = reader.prepare(name, model, name == clustered, next(iter(splits.values())))
-        temperatures[name] = _find_temperature(name, own.read("source", known), notes)
+        told = own.read("source", known)
+        temperatures[name] = find_temperature(name, told, notes)
         read[name] = {split: own.read(split, rows) for split, rows in splits.items()}
+        if not number:
+            notes += [_describe_shared(split) for split, rows in read[name].items() if rows.are_those_of(told)]
         classes[name] = next(iter(read[name].values())).outputs.shape[1]
         compute.report("routing", number + 1, len(models))
     if len(set(classes.values())) > 1:
@@ -232,13 +236,16 @@ class _NetworkReader:
     def read(self, split: str, data: Data) -> RoutedOutputs:
         """Outputs and labels of all rows that count, in one pass."""
         parts: list[tuple[Tensor, ...]] = []
+        done = 0
         with keep_generator_states(data), isolate_rng(self.reader.seed, "route"):
             for inputs, targets in self.iterate(split, data):
-                parts.append(self._read_batch(split, inputs, targets))
+                parts.append(self._read_batch(split, inputs, targets, done))
+                done += len(targets)
         outputs, labels, correct, *features = (torch.cat(own) for own in zip(*parts, strict=True))
         return RoutedOutputs(outputs, labels, correct, features[0] if features else None)
 
-    def _read_batch(self, split: str, inputs: Any, targets: Tensor) -> tuple[Tensor, ...]:
+    def _read_batch(self, split: str, inputs: Any, targets: Tensor, done: int) -> tuple[Tensor, ...]:
+        """Of the rows that count; `done` rows were read before."""
         taken: list[Tensor] = []
         if self.head is None:
             outputs = self.network(self.params, self.network.buffers, inputs)
@@ -255,31 +262,31 @@ class _NetworkReader:
                 f"one logit a row, got outputs {list(outputs.shape)} of {self.name!r}"
             )
         counted = self.reader.loss.counted(targets)
-        kept = slice(None) if counted is None else counted
+        kept = torch.arange(len(targets)) if counted is None else counted.cpu().nonzero().flatten()
         whole = (logits, found.labels, found.predicted == found.labels, *taken)
-        return tuple(own.cpu()[kept if isinstance(kept, slice) else kept.cpu()] for own in whole)
+        read = tuple(own.cpu()[kept] for own in whole)
+        self._check_read(split, read, done + kept, found.classes)
+        return read
+
+    def _check_read(self, split: str, read: tuple[Tensor, ...], rows: Tensor, classes: int) -> None:
+        """Raise where labels name no output, or outputs or features tell nothing."""
+        outputs, labels, _, *features = read
+        if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(f"{split}: {explain_labels_out_of_range(labels, classes, 'rows', 'CrossEntropy')}")
+        broken = outputs.isnan().any(1) | (outputs.max(1).values.abs() == math.inf)  # single classes may have -inf
+        for what, bad in (("outputs", broken), *(("features", ~own.isfinite().all(1)) for own in features)):
+            if bool(bad.any()):
+                raise ValueError(
+                    f"{split}: the {what} of {self.name!r} on row {int(rows[bad][0])} hold NaN or infinity, so that "
+                    "nothing can be routed by them; leave out the row, or the network"
+                )
 
 
-def _find_temperature(name: str, source: RoutedOutputs, notes: list[str]) -> float:
-    """T of least mean cross-entropy; the notes say where it is at the end of the range."""
-    from scipy.optimize import minimize_scalar
-
-    rows = torch.arange(len(source.labels))
-
-    def loss_at(log_temperature: float) -> float:
-        return -float((source.outputs / math.exp(log_temperature)).log_softmax(1)[rows, source.labels].mean())
-
-    found: Any = minimize_scalar(loss_at, bounds=(COLDEST, HOTTEST), method="bounded", options={"xatol": 1e-8})
-    best = min((COLDEST, HOTTEST, float(found.x)), key=loss_at)  # the loss may be flat towards an end
-    if min(best - COLDEST, HOTTEST - best) < 1e-3:
-        cold = best < 0
-        why = "it is right on all rows of source" if cold else "its outputs tell nothing of the labels of source"
-        other = "source rows that it was not trained on" if cold else "source rows like those that it learned from"
-        notes.append(
-            f"The temperature of {name} is {math.exp(best):.3g}, the end of the range searched, since {why}; give "
-            f"{other}."
-        )
-    return math.exp(best)
+def _describe_shared(split: str) -> str:
+    return (
+        f"source holds the rows of {split}, some of which are judged: their labels chose the temperatures, of which "
+        "the intervals know nothing; give other rows as source."
+    )
 
 
 @dataclass(eq=False)

@@ -60,8 +60,8 @@ class RoutedGroup:
         regrets: candidate -> its regret.
         verdict: of the routing: "keeps up" where its whole interval of regret is at most the margin, "falls behind"
             where all of it is above, else "undetermined".
-        to_settle: for "undetermined", how many rows of the group would settle it at the rates found; None where a
-            million would not.
+        to_settle: for "undetermined", how many measured rows would settle it at the rates found; None where a million
+            would not.
     """
 
     rows: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,15 @@ class RoutedOutputs:
     labels: Int[Tensor, " _"]
     correct: Bool[Tensor, " _"]
     features: Float[Tensor, "_ d"] | None
+
+    def are_those_of(self, other: RoutedOutputs) -> bool:
+        """Whether the rows are the other's, by outputs and labels, bit for bit."""
+        return torch.equal(self.outputs, other.outputs) and torch.equal(self.labels, other.labels)
+
+    def measure_size(self) -> float:
+        """Root mean square of a row's outputs around their mean, of finite ones; 1 where each row has but one value."""
+        finite = self.outputs.masked_fill(~self.outputs.isfinite(), math.nan)
+        return float((finite - finite.nanmean(1, keepdim=True)).square().nanmean().sqrt()) or 1.0
 
 
 @dataclass(frozen=True)

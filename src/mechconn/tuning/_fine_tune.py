@@ -60,8 +60,8 @@ def fine_tune(
             `model`. For `ConnectedFineTuning` without anchors the model to stay connected to.
         groups: a label for each clean row, or several columns of them, for `GroupDRO` and `DFR`; see `measure_groups`.
         validation: clean samples to choose the epoch by: the weights are those of the epoch with the least mean loss
-            on them, in evaluation mode; without, those of the last step. Not for `DFR`, `Pro2`
-            and `AFR`, which have no epochs.
+            on them, in evaluation mode; without, those of the last step. Not for `DFR`, `Pro2` and `AFR`,
+            which have no epochs.
         loss: one value per sample from (outputs, targets), or one of `mechconn.losses`, which also decides what is a
             classification.
         head: name of the last linear layer; found where it is not named.

@@ -21,6 +21,8 @@ from mechconn.tuning._row_labels import classify_rows, compute_log_probabilities
 
 START = 0.01
 """Length of the step at whose end the gradient of the divergence is taken, in root mean square norms of features."""
+END = "probe loss"
+"""In what checkpoints keep: the loss that the probe ended with."""
 OF_KIND = {"alpha": ("vat",), "steps": ("vat",), "eps": ("vat", "adversarial"), "heads": ("soup",)}
 """Setting -> the kinds that it is for."""
 
@@ -89,7 +91,7 @@ class HardProbe(LastLayerRetraining):
 
     def make_objective(self, problem: Problem, layer: nn.Module, z: Tensor, y: Tensor) -> Objective:
         """["head" + "divergence"], ["adversarial"] or ["heads"]."""
-        norm = _find_norm(z)
+        norm = _find_norm(z[problem.rows_counted(y).bool()])
 
         def objective(step: TrainingStep) -> dict[str, Tensor]:
             features, targets = step.clean
@@ -115,8 +117,12 @@ class HardProbe(LastLayerRetraining):
     def find_end_loss(
         self, problem: Problem, layer: nn.Module, z: Tensor, y: Tensor, record: Mapping[str, int | float]
     ) -> float:
-        """The plain loss of the head that training ended with."""
-        return record["validation"] if problem.validation is not None else compute_mean_loss(problem, layer, z, y)
+        """The plain loss of the head that training ended with; a run resumed behind the probe has it in `kept`."""
+        if problem.validation is not None:
+            return record["validation"]
+        if END not in problem.kept:
+            problem.kept[END] = torch.tensor(compute_mean_loss(problem, layer, z, y), dtype=torch.float64)
+        return float(problem.kept[END])
 
     def bound_curvature(self, problem: Problem, z: Float[Tensor, "n d"], biased: bool, curvature: float) -> float:
         """A bound of the largest eigenvalue of the hardened loss's Hessian, perturbations held constant."""

@@ -13,6 +13,7 @@ from mechconn.core import (
     Data,
     Inputs,
     check_choice,
+    check_non_negative,
     check_positive,
     check_whole,
     isolate_rng,
@@ -54,7 +55,8 @@ class JTT(Descent):
 
     It asks for no groups: "both" reads clean rows and rows with the cue as one heap, not knowing which is which; of
     several sources an iteration takes a batch of each, weighed by their rows. With `transform` of `fine_tune` rows are
-    judged as they are shown. The result's settings hold the number of rows in E as "errors".
+    weighed as they are shown, and counted, for sum_i w_i, as they are. The result's settings hold the number of rows in
+    E as "errors".
 
     Attributes:
         epochs: of the second training.
@@ -77,7 +79,7 @@ class JTT(Descent):
         super().__post_init__()
         check_choice("on", self.on, CHOICES)
         check_positive("upweight", self.upweight)
-        check_whole("identify_epochs", self.identify_epochs)
+        check_non_negative("identify_epochs", check_whole("identify_epochs", self.identify_epochs))
         check_choice("start", self.start, ("model", "fresh"))
 
     @property
@@ -145,13 +147,15 @@ class JTT(Descent):
         rows = sum(_read_counts(problem))
         if 0 < errors < rows:
             return ()
-        what = "no row" if not errors else "every row"
-        advice = "lower identify_epochs, or raise lr" if errors else "raise identify_epochs"
-        if not errors:
-            advice = "lower identify_epochs, or give rows that it was not trained on"
+        what, change, otherwise = (
+            ("every row", "raise", "check the labels")
+            if errors
+            else ("no row", "lower", "give rows that it was not trained on")
+        )
+        change = f"{change} identify_epochs" if self.identify_epochs else "set identify_epochs to one or more"
         return (
-            f"JTT's first network gets {what} of {rows} wrong, so that all count alike; {advice} (identify_epochs is "
-            f"now {self.identify_epochs}).",
+            f"JTT's first network gets {what} of {rows} wrong, so that all count alike; {change}, or {otherwise} "
+            f"(identify_epochs is now {self.identify_epochs}).",
         )
 
     def _name_data(self, problem: Problem) -> list[tuple[str, Data]]:

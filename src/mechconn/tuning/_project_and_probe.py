@@ -17,6 +17,8 @@ from mechconn.tuning._row_labels import read_labels
 
 NOTHING = 1e-3
 """Root mean square of a direction's logits below which it predicts nothing."""
+ALIKE = 1e-12
+"""Root mean square of the features' deviations, as a share of that of the features, at which they are rounding."""
 EXHAUSTED = 1e-12
 """Share of the features' variance below which nothing of them is left."""
 
@@ -30,8 +32,9 @@ class Pro2(MethodSettings, Method):
         pi_i = argmin mean CE(a pi . z + b, y),   |pi| = 1,   pi orthogonal to pi_1 ... pi_(i - 1),   a, b free,
 
     logistic regression in the orthogonal complement of those before, at a small L2 penalty. Of K > 2 classes direction
-    i asks for class (i - 1) mod K against the rest, by turns. Where what is left of the features predicts the label no
-    more, the directions of largest variance left are taken, and the notes say from which on. Then, on the clean rows,
+    i asks for class (i - 1) mod K against the rest, by turns. A class that what is left of the features does not
+    predict is passed over; where none is predicted any more, the directions of largest variance left are taken, and the
+    notes say from which on. Then, on the clean rows,
     logistic regression on the `dims` numbers Pi z, each standardised, gives V, and the head becomes W = V Pi. Of two
     outputs, or one logit, as in `DFR`.
 
@@ -74,11 +77,7 @@ class Pro2(MethodSettings, Method):
         target.check_classes("Pro2")
         directions, predictive = self.find_directions(z.double().numpy(), y.numpy(), problem.seed)
         if predictive < self.dims:
-            problem.notes.append(
-                f"Pro2 found {predictive} directions that predict the label of the cued data; the other "
-                f"{self.dims - predictive} of dims={self.dims} are those of largest variance among what is left, which "
-                f"no label chose; set dims= to {max(predictive, 1)} to leave them out."
-            )
+            problem.notes.append(self._describe_rest(predictive))
         biased = frozen.layer.bias is not None
         projected = target.z.double().cpu().numpy() @ directions.T
         weight, bias = self._fit_head(projected, target.y.cpu().numpy(), biased, problem.seed)
@@ -93,30 +92,49 @@ class Pro2(MethodSettings, Method):
         """(Pi, how many of its rows were chosen by the labels).
 
         Raises:
-            ValueError: one class, or more directions than the features span.
+            ValueError: one class, features that are all alike, or more directions than they span.
         """
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(f"Pro2 needs cued data of two classes or more, got class {int(classes[0])} alone")
         asked = classes[1:] if len(classes) == 2 else classes
         left = z - z.mean(0)
-        left = left / (np.sqrt((left**2).mean()) or 1.0)
-        found = np.zeros((0, z.shape[1]))
-        while len(found) < self.dims:
-            wanted = y == asked[len(found) % len(asked)]
+        spread = np.sqrt((left**2).mean())
+        if spread <= ALIKE * np.sqrt((z**2).mean()):
+            raise ValueError(
+                "Pro2 finds directions of the features, and those of the cued data are all alike; give rows that the "
+                "network tells apart, or use another method"
+            )
+        left = left / spread
+        found, turn, passed = np.zeros((0, z.shape[1])), 0, 0
+        while len(found) < self.dims and passed < len(asked):
+            wanted = y == asked[turn % len(asked)]
             slope = _fit_logistic(left, wanted, self.source_strength, True, seed)[0][0]
-            if np.sqrt(((left @ slope) ** 2).mean()) < NOTHING:
-                break
-            found, left = _add_direction(found, left, slope)
+            turn, passed = turn + 1, passed + 1
+            if np.sqrt(((left @ slope) ** 2).mean()) >= NOTHING:
+                (found, left), passed = _add_direction(found, left, slope), 0
         predictive = len(found)
         while len(found) < self.dims:
             if (left**2).mean() < EXHAUSTED:
                 raise ValueError(
                     f"Pro2 asks for dims={self.dims} directions, and the features of the cued data span {len(found)}; "
-                    f"set dims= to {max(len(found), 1)} or fewer"
+                    f"set dims= to {len(found)} or fewer"
                 )
             found, left = _add_direction(found, left, np.linalg.svd(left, full_matrices=False)[2][0])
         return found, predictive
+
+    def _describe_rest(self, predictive: int) -> str:
+        """What stands for the directions that no label chose."""
+        if not predictive:
+            return (
+                "Pro2 found no direction that predicts the label of the cued data; those of largest variance stand for "
+                "them, which no label chose; check the labels of cued=, or use DFR, which reads the clean data alone."
+            )
+        return (
+            f"Pro2 found {predictive} directions that predict the label of the cued data; the other "
+            f"{self.dims - predictive} of dims={self.dims} are those of largest variance among what is left, which "
+            f"no label chose; set dims= to {predictive} to leave them out."
+        )
 
     def _fit_head(
         self, x: Float[np.ndarray, "n k"], y: np.ndarray, biased: bool, seed: int

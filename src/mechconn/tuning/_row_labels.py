@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mechconn.descent import Problem
-from mechconn.losses import Classified
+from mechconn.losses import Classified, explain_labels_out_of_range
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def read_labels(method: str, problem: Problem, layer: nn.Linear, z: Tensor, y: T
     """The rows that count.
 
     Raises:
-        ValueError: the task is no classification of whole rows.
+        ValueError: the task is no classification of whole rows, or a label names no output.
     """
     with torch.no_grad():
         found = problem.loss.classify(layer(z), y)
@@ -52,7 +52,10 @@ def read_labels(method: str, problem: Problem, layer: nn.Linear, z: Tensor, y: T
             f"class, got targets {shape} and {outputs} outputs"
         )
     counted = problem.rows_counted(y).bool()
-    return LabelledRows(z[counted], found.labels[counted], found.classes, counted)
+    labels = found.labels[counted]
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < found.classes:
+        raise ValueError(explain_labels_out_of_range(labels, found.classes, "rows", "CrossEntropy"))
+    return LabelledRows(z[counted], labels, found.classes, counted)
 
 
 def classify_rows(method: str, problem: Problem, outputs: Tensor, targets: Tensor) -> Classified:
