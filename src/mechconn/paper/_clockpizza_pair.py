@@ -28,7 +28,7 @@ MOVED_BY: Mapping[Way, str] = {
     "as saved": "as saved", "weights": "aligned by weights", "activations": "aligned by activations",
 }  # fmt: skip
 Kind: TypeAlias = Literal["two pizzas", "two clocks", "pizza and clock", "pizza and its copy", "clock and its copy"]
-JUDGED: tuple[Kind, ...] = ("two pizzas", "two clocks", "pizza and clock")
+JUDGED: tuple[Kind, ...] = ("pizza and clock", "two pizzas", "two clocks")
 COPIES: tuple[Kind, ...] = ("pizza and its copy", "clock and its copy")
 
 
