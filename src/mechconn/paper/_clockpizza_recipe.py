@@ -107,12 +107,10 @@ class ClockPizzaRecipe(Recipe):
         if scale == "paper":
             return ClockPizzaSettings(training=_make_training(20_000))
         if scale == "small":
-            return ClockPizzaSettings(
-                modulus=31, width=64, training=_make_training(1200, 1000), ways=("as saved", "weights")
-            )
+            return ClockPizzaSettings(modulus=31, width=64, training=_make_training(1200, 1000))
         return ClockPizzaSettings(
             modulus=7, width=16, heads=2, seeds=(0, 1), training=_make_training(150, 120, lr=5e-3), restarts=1,
-            points=5, ways=("as saved", "weights"),
+            points=5,
         )  # fmt: skip
 
     def cells(self, settings: ClockPizzaSettings) -> Sequence[AdditionCell]:

@@ -171,7 +171,7 @@ class ClockPizza(RunPart, kind="clockpizza"):
 
 
 LINE_COLUMNS = (
-    "pair", "verdict", "mean barrier (nats)", "mean barrier (error, points)", "connected", "mean distance",
+    "pair", "verdict", "barrier (nats)", "barrier (error, points)", "connected", "distance",
 )  # fmt: skip
 _MEASURED = (
     "Means over seeds; small: 95 % intervals over seeds (Student's t), each by itself, none where no seed differs. "
@@ -179,10 +179,11 @@ _MEASURED = (
     "documentation."
 )
 _OVER_SEEDS = (
-    "Verdicts are on the mean over seeds, whose intervals (small: a jackknife over seeds) hold together with 95 %, "
-    "approximately; of fewer than three seeds there is none, and the verdict is undetermined. A copy is the network "
-    "itself, moved by a random element of its symmetry: a control whose answer is known, of the first seed alone, and "
-    "its verdict that of the one pair. The numbers of connected pairs are counts, which are no estimate of others."
+    "Values are means over pairs. Verdicts are on the mean over seeds, whose intervals (small: a jackknife over seeds) "
+    "hold together with 95 %, approximately; of fewer than three seeds there is none, and the verdict is undetermined. "
+    "A copy is the network itself, moved by a random element of its symmetry: a control whose answer is known, of the "
+    "first seed alone, and its verdict that of the one pair. The numbers of connected pairs are counts, which are no "
+    "estimate of others."
 )
 
 

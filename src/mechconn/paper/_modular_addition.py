@@ -169,7 +169,8 @@ def compute_gradient_symmetricity(
         with torch.enable_grad():
             tokens = table[rows[:, :2]].requires_grad_()
             (gradient,) = torch.autograd.grad(logits_of(tokens).gather(1, rows[:, 2:]).sum(), tokens)
-        total += float(cosine_similarity(*gradient.double().unbind(1), eps=LEAST_NORM).sum())
+        first, second = gradient.double().unbind(1)
+        total += float(cosine_similarity(first, second, eps=LEAST_NORM).sum())
     return total / len(triples)
 
 
