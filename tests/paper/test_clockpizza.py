@@ -25,7 +25,7 @@ from mechconn.store import Store
 from recipes import INLINE
 
 TINY = (
-    "modulus=5", "width=4", "heads=1", "seeds=0,1", "training.epochs=2", "training.milestones=[1]", "training.warmup=0",
+    "modulus=3", "width=2", "heads=1", "seeds=0,1", "training.epochs=2", "training.milestones=[1]", "training.warmup=0",
     "points=3",
     "ways=as saved",
 )  # fmt: skip
@@ -102,7 +102,8 @@ def test_verdicts_are_on_means_over_seeds_with_intervals_that_hold_together(reco
     [
         ("seeds=3", "seeds must be two or more to pair networks"),
         ("modulus=6", "modulus must be odd"),
-        ("heads=3", "heads must divide the width of 4, got 3"),
+        ("heads=3", "heads must divide the width of 2, got 3"),
+        ("share=0.01", "share must leave a pair to train on, of 9, got 0.01; use 0.8"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused_before_any_work(change: str, message: str) -> None:

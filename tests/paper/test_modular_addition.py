@@ -56,6 +56,8 @@ def test_gradients_of_a_pizza_are_the_same_and_those_of_a_clock_turn_with_the_di
     table = embed_on_circle()
     assert compute_gradient_symmetricity(pizza, table) == pytest.approx(1.0, abs=1e-12)
     assert compute_gradient_symmetricity(clock, table) == pytest.approx(0.0, abs=1e-12)
+    with torch.no_grad():  # scale has no effect, nor has the caller's grad mode
+        assert compute_gradient_symmetricity(lambda tokens: 1e-12 * pizza(tokens), table) == pytest.approx(1.0)
     one = torch.tensor([[3, 1, 5]])
     assert compute_gradient_symmetricity(clock, table, one) == pytest.approx(math.cos(2 * TURN * 2), abs=1e-12)
 
@@ -70,6 +72,7 @@ def test_distance_irrelevance_is_the_share_of_the_deviation_that_the_sum_makes()
 
     both = measure(3 * (2 * TURN * (a + b)).cos() + 4 * (3 * TURN * (a - b)).cos())
     assert both == pytest.approx(3 / 5, abs=1e-12)
+    assert measure(1e-9 * (2 * TURN * (a + b)).cos()) == pytest.approx(1.0, abs=1e-12)
     tokens = embed_on_circle()[pairs]
     logits = pizza(tokens).reshape(MODULUS, MODULUS, MODULUS)
     assert compute_distance_irrelevance(logits) == pytest.approx(0.0, abs=1e-12)

@@ -34,7 +34,7 @@ from mechconn.store import Store
 from recipes import INLINE
 
 TINY = (
-    "cues=place,hue", "rows=120", "test_rows=60", "width=2", "training.epochs=1", "training.batch_size=60",
+    "cues=place,hue", "rows=120", "test_rows=20", "width=2", "training.epochs=1", "training.batch_size=60",
     "training.milestones=[1]",
 )  # fmt: skip
 POISONS = (
@@ -156,12 +156,20 @@ def test_contributors_are_averaged_in_each_round_and_read_back(tmp_path: Path) -
     first = [cell.arms[arm].rounds[-1]["random place"].effect for arm in ("different cues", "one cue")]
     gap = found.gaps[cell.place]["one cue"]
     assert gap.mean == pytest.approx(first[0] - first[1]) and gap.seeds == 2
+    # Two seeds of equal values do not tell the spread: no interval, and no verdict.
+    assert gap.interval is None and {answer.verdict for answer in found.cards()[0].answers} == {"undetermined"}
     assert list(found.gaps[cell.place]) == ["one cue", "alone", "no cue", "own contributors"]
     assert scale == "smoke" and "Do different shortcuts cancel?" in str(found.cards()[0])
 
 
-def test_contributors_tune_on_their_own_rows_alone() -> None:
+def test_contributors_tune_on_their_own_rows_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="tuning must be a method that reads no second source of data, got CBFT"):
         resolve_settings("contributors", "smoke", ("tuning.method=CBFT",))
+    recipe, context = find_recipe("contributors"), ExperimentContext(Store(tmp_path), threads=1)
+    _, _, settings, _ = resolve_settings("contributors", "smoke", (*CONTRIBUTORS, "start=0.999"))
+    with pytest.raises(
+        ValueError, match=r"start must leave rows for the first network and for 2 contributors, got 0\.9"
+    ):
+        recipe.run_cell(context, settings, recipe.cells(settings)[0], None)
     with pytest.raises(ValueError, match="cues must differ, got hue, hue"):
         resolve_settings("poisons", "smoke", ("cues=hue,hue",))

@@ -21,14 +21,15 @@ from mechconn.plotting import (
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
 
-Way = Literal["as saved", "weights", "activations"]
-"""What B's units were moved onto A's by, before the line was drawn."""
+Way = Literal["as saved", "weights"]
+"""What B's units were moved onto A's by, before the line was drawn.
+
+Not activations: matching by them does not bring a copy back, which is the control.
+"""
 WAYS: tuple[Way, ...] = get_args(Way)
-MOVED_BY: Mapping[Way, str] = {
-    "as saved": "as saved", "weights": "aligned by weights", "activations": "aligned by activations",
-}  # fmt: skip
+MOVED_BY: Mapping[Way, str] = {"as saved": "as saved", "weights": "aligned by weights"}
 Kind: TypeAlias = Literal["two pizzas", "two clocks", "pizza and clock", "pizza and its copy", "clock and its copy"]
-JUDGED: tuple[Kind, ...] = ("two pizzas", "two clocks", "pizza and clock")
+JUDGED: tuple[Kind, ...] = ("pizza and clock", "two pizzas", "two clocks")
 COPIES: tuple[Kind, ...] = ("pizza and its copy", "clock and its copy")
 
 

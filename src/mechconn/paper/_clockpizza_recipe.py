@@ -28,6 +28,8 @@ Whole = Annotated[int, Field(ge=1)]
 class ClockPizzaSettings(Config):
     """Everything that the numbers depend on, beside the machine; the defaults are the source's.
 
+    The loss is computed in the weights' type, float32, where the source's is in float64.
+
     Attributes:
         modulus: p, an odd number.
         width: of the residual stream.
@@ -105,19 +107,17 @@ class ClockPizzaRecipe(Recipe):
         if scale == "paper":
             return ClockPizzaSettings(training=_make_training(20_000))
         if scale == "small":
-            return ClockPizzaSettings(
-                modulus=31, width=64, training=_make_training(1200, 1000), ways=("as saved", "weights")
-            )
+            return ClockPizzaSettings(modulus=31, width=64, training=_make_training(1200, 1000))
         return ClockPizzaSettings(
             modulus=7, width=16, heads=2, seeds=(0, 1), training=_make_training(150, 120, lr=5e-3), restarts=1,
-            points=5, ways=("as saved", "weights"),
+            points=5,
         )  # fmt: skip
 
     def cells(self, settings: ClockPizzaSettings) -> Sequence[AdditionCell]:
         """For each seed the next of its kind, and a pizza with a clock; for the first its copies.
 
         Raises:
-            ValueError: one seed only, an even modulus, or heads that do not divide the width.
+            ValueError: one seed only, an even modulus, no pair to train on, or heads that do not divide the width.
         """
         _check_settings(settings)
         seeds = settings.seeds
@@ -185,5 +185,8 @@ def _check_settings(settings: ClockPizzaSettings) -> None:
         raise ValueError(f"seeds must be two or more to pair networks, got {list(settings.seeds)}")
     if settings.modulus % 2 == 0:
         raise ValueError(f"modulus must be odd, so that a + b and a - b tell the pair, got {settings.modulus}; use 59")
+    pairs = settings.modulus**2
+    if settings.share * pairs < 1.0:
+        raise ValueError(f"share must leave a pair to train on, of {pairs}, got {settings.share:g}; use 0.8")
     if settings.width % settings.heads:
         raise ValueError(f"heads must divide the width of {settings.width}, got {settings.heads}; use 4 and 128")

@@ -11,7 +11,7 @@ from mechconn.connectivity import ConnectionVerdict
 from mechconn.paper._clockpizza_pair import JUDGED, MOVED_BY, WAYS, WHOLE, AdditionFacts, AdditionPair, Kind, Way
 from mechconn.paper._modular_addition import describe_measures
 from mechconn.paper._run_part import RunPart
-from mechconn.paper._run_tables import SeedMean, average_seeds
+from mechconn.paper._run_tables import SeedMean, average_differing_seeds
 from mechconn.plotting import (
     VERDICT_STYLES,
     Answer,
@@ -171,17 +171,19 @@ class ClockPizza(RunPart, kind="clockpizza"):
 
 
 LINE_COLUMNS = (
-    "pair", "verdict", "mean barrier (nats)", "mean barrier (error, points)", "connected", "mean distance",
+    "pair", "verdict", "barrier (nats)", "barrier (error, points)", "connected", "distance",
 )  # fmt: skip
 _MEASURED = (
-    "Means over seeds; small: 95 % intervals over seeds (Student's t), each by itself. Measures are over all pairs and "
-    "triples of residues. Published: medians over runs at p = 59, see the documentation."
+    "Means over seeds; small: 95 % intervals over seeds (Student's t), each by itself, none where no seed differs. "
+    "Measures are over all pairs and triples of residues. Published: medians over runs at p = 59, see the "
+    "documentation."
 )
 _OVER_SEEDS = (
-    "Verdicts are on the mean over seeds, whose intervals (small: a jackknife over seeds) hold together with 95 %, "
-    "approximately; of fewer than three seeds there is none, and the verdict is undetermined. A copy is the network "
-    "itself, moved by a random element of its symmetry: a control whose answer is known, of the first seed alone, and "
-    "its verdict that of the one pair."
+    "Values are means over pairs. Verdicts are on the mean over seeds, whose intervals (small: a jackknife over seeds) "
+    "hold together with 95 %, approximately; of fewer than three seeds there is none, and the verdict is undetermined. "
+    "A copy is the network itself, moved by a random element of its symmetry: a control whose answer is known, of the "
+    "first seed alone, and its verdict that of the one pair. The numbers of connected pairs are counts, which are no "
+    "estimate of others."
 )
 
 
@@ -218,10 +220,10 @@ def _average_defined(values: Sequence[float | None]) -> SeedMean:
     known = [value for value in values if value is not None]
     if not known:
         return SeedMean(None, None, 0)
-    found = average_seeds(known, -1.0)
-    return (
-        found if found.interval is None else replace(found, interval=(found.interval[0], min(found.interval[1], 1.0)))
-    )
+    found = average_differing_seeds(known)
+    if found.interval is None:
+        return found
+    return replace(found, interval=(max(found.interval[0], -1.0), min(found.interval[1], 1.0)))
 
 
 def _average_lines(found: Sequence[AdditionPair], way: Way, confidence: float) -> LineMean:

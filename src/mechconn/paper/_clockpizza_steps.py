@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from mechconn.alignment import ActivationMatching, AlignmentMethod, WeightMatching, align
+from mechconn.alignment import WeightMatching, align
 from mechconn.connectivity import evaluate_path
 from mechconn.core import Compute, hash_content
 from mechconn.datasets import Suite
@@ -109,10 +109,7 @@ def line_step(
         a, b = (made.build_with_state(end.tensors[WEIGHTS]) for made, end in zip(networks, ends, strict=True))
         distance = _measure_distance(parameters_of(a), parameters_of(b))
         if way != "as saved":
-            how: AlignmentMethod = (
-                WeightMatching(restarts) if way == "weights" else ActivationMatching((pairs, sums), label=ALL)
-            )
-            b = align(a, b, how, find_symmetry(networks[1]), compute=compute).model
+            b = align(a, b, WeightMatching(restarts), find_symmetry(networks[1]), compute=compute).model
             distance = _measure_distance(parameters_of(a), parameters_of(b))
         profile = evaluate_path(
             a, LinearPath.between(a, b), Suite({ALL: (pairs, sums)}, reference=ALL), points, compute=compute

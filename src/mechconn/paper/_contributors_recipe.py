@@ -141,6 +141,11 @@ def _divide_rows(scenes: CuedSet, start: float, parts: int, seed: int) -> list[C
     order = torch.randperm(len(scenes), generator=make_generator(seed, "contributors"))
     first = round(start * len(scenes))
     each = (len(scenes) - first) // parts
+    if not first or not each:
+        raise ValueError(
+            f"start must leave rows for the first network and for {parts} contributors, got {start:g} of "
+            f"{len(scenes)} rows; use 0.25, or more rows"
+        )
     ends = [0, first, *(first + each * number for number in range(1, parts + 1))]
     return [scenes.subset(order[low:high].sort().values) for low, high in pairwise(ends)]
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-
 from mechconn.core import NO_CUE
 from mechconn.mechanisms import Invariance
 from mechconn.paper._poisons_result import combine_seeds
 from mechconn.paper._run_part import RunPart
-from mechconn.paper._run_tables import SeedMean, average_seeds
+from mechconn.paper._run_tables import SeedMean, average_differing_seeds
 from mechconn.paper._several_cues import name_alone, name_random
 from mechconn.plotting import (
     VERDICT_STYLES,
@@ -28,7 +26,6 @@ from mechconn.plotting import (
     format_interval,
     make_card,
 )
-from mechconn.stats import compute_moments, t_interval
 
 if TYPE_CHECKING:
     from mechconn.plotting import Axes, Figure
@@ -167,7 +164,10 @@ class Contributors(RunPart, kind="contributors"):
             )
             for other, gap in gaps.items()
         ]
-        why = "An effect is negative where a random cue misleads; above zero, different cues mislead the average less."
+        why = (
+            "The number is the effect on the average of different cues minus the control's. Effects are negative where "
+            "a random cue misleads: above zero, it misleads that average less."
+        )
         return [make_card(f"Do different shortcuts cancel? ({place})", answers, why=why, most=len(answers))]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -230,9 +230,9 @@ _OVER_SEEDS = (
 _GAPS = (
     "The effect on the last average where contributors have different cues, minus that of the control, within seeds; "
     "on the first cue, and for own contributors on the mean over cues. Intervals over seeds (Student's t) hold "
-    "together with 95 %, approximately; of one seed there is none. A smaller effect of one cue is what dilution alone "
-    "would give, since one contributor of several has it: beside the control of one shared cue the difference says "
-    "whether averaging helps, and not why."
+    "together with 95 %, approximately; there is none of one seed, or where no seed differs. A smaller effect of one "
+    "cue is what dilution alone would give, since one contributor of several has it: beside the control of one shared "
+    "cue the difference says whether averaging helps, and not why."
 )
 
 
@@ -330,15 +330,7 @@ def _find_gaps(cells: Sequence[ContributorsCell]) -> dict[str, SeedMean]:
         for other in others
     }
     values[OWN] = [_compare_own(cell) for cell in cells]
-    return {other: _average_together(own, len(values)) for other, own in values.items()}
-
-
-def _average_together(values: Sequence[float], claims: int) -> SeedMean:
-    found = average_seeds(values)
-    if found.interval is None:
-        return found
-    moments = compute_moments(torch.tensor(values, dtype=torch.float64))
-    return SeedMean(found.mean, t_interval(moments, 1.0 - 0.05 / claims), len(values))
+    return {other: average_differing_seeds(own, 1.0 - 0.05 / len(values)) for other, own in values.items()}
 
 
 def _compare_own(cell: ContributorsCell) -> float:

@@ -22,6 +22,8 @@ COMPONENTS = 4
 """Principal components that the circularity is a mean over, as published."""
 TRIPLES = 8192
 """Rows whose gradients are taken at a time."""
+LEAST_NORM = 1e-150
+"""Gradients below it count as zero; small enough that the scale of the logits has no effect."""
 
 
 def list_pairs(modulus: int) -> tuple[Int[Tensor, "n 2"], Int[Tensor, " n"]]:
@@ -162,11 +164,13 @@ def compute_gradient_symmetricity(
     """
     if triples is None:
         triples = torch.cartesian_prod(*[torch.arange(len(table))] * 3)
-    total = 0.0
-    for rows in triples.split(TRIPLES):
-        tokens = table[rows[:, :2]].requires_grad_()
-        (gradient,) = torch.autograd.grad(logits_of(tokens).gather(1, rows[:, 2:]).sum(), tokens)
-        total += float(cosine_similarity(gradient[:, 0].double(), gradient[:, 1].double()).sum())
+    total, table = 0.0, table.detach()
+    for rows in triples.to(table.device).split(TRIPLES):
+        with torch.enable_grad():
+            tokens = table[rows[:, :2]].requires_grad_()
+            (gradient,) = torch.autograd.grad(logits_of(tokens).gather(1, rows[:, 2:]).sum(), tokens)
+        first, second = gradient.double().unbind(1)
+        total += float(cosine_similarity(first, second, eps=LEAST_NORM).sum())
     return total / len(triples)
 
 
@@ -190,11 +194,11 @@ def compute_distance_irrelevance(logits: Float[Tensor, "p p p"]) -> float | None
     """
     modulus = len(logits)
     pairs, sums = list_pairs(modulus)
-    correct = logits.double()[pairs[:, 0], pairs[:, 1], sums]
+    correct = logits.double()[pairs[:, 0], pairs[:, 1], sums].cpu()
     arranged = torch.empty(modulus, modulus, dtype=torch.float64)
     arranged[sums, (pairs[:, 0] - pairs[:, 1]) % modulus] = correct
     whole = float(arranged.std(correction=0))
-    if whole <= 1e-6 * max(1.0, float(correct.abs().max())):
+    if whole <= 1e-6 * float(correct.abs().max()):
         return None
     return float(arranged.std(0, correction=0).mean()) / whole
 

@@ -139,7 +139,8 @@ def make_overview_card(record: RunRecord) -> Card:
     header, cards = record.header(), record.cards()
     claims = [card for card in cards if card.anchor == CLAIMS]
     told = (claims or cards or [Card("", ())])[0]
-    answers = told.answers[:MOST_SHOWN]
+    answers = told.answers
     if claims:  # said once, above the first
         answers = (replace(answers[0], about=told.question), *answers[1:])
-    return Card(header.title, answers, why=header.question, anchor=record.id)
+    card = make_card(header.title, answers, why=header.question, anchor=record.id, most=MOST_SHOWN)
+    return replace(card, more="and more below") if told.more else card

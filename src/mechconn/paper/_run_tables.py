@@ -16,7 +16,7 @@ import torch
 from mechconn.connectivity import Barrier, ConnectionVerdict, ShiftedEnd, judge_connection
 from mechconn.core import SPLITS
 from mechconn.mechanisms import Invariance, Relearned, combine_training_runs, join_relearned
-from mechconn.stats import Interval, compute_moments, t_interval
+from mechconn.stats import NEGLIGIBLE, Interval, compute_moments, t_interval
 
 if TYPE_CHECKING:
     from mechconn.paper._cue_result import CellPath, CueResult
@@ -163,6 +163,14 @@ def _combine_barriers(paths: Sequence[CellPath], split: str, tolerance: float) -
     whole = Barrier(mean.mean, math.nan, math.nan, mean.interval)
     verdict = judge_connection(split, whole, tolerance, by_height=False).verdict
     return BarrierMean(mean.mean, mean.interval, mean.seeds, verdict, shifted)
+
+
+def average_differing_seeds(values: Sequence[float], confidence: float = 0.95) -> SeedMean:
+    """`average_seeds` at a confidence, without an interval where no value differs: then the spread is not known."""
+    if max(values) - min(values) <= NEGLIGIBLE * max(map(abs, values)):
+        return SeedMean(_average(values), None, len(values))
+    moments = compute_moments(torch.tensor(values, dtype=torch.float64))
+    return SeedMean(_average(values), t_interval(moments, confidence), len(values))
 
 
 def average_seeds(values: Sequence[float], least: float = -math.inf) -> SeedMean:

@@ -90,7 +90,7 @@ class MarkCue(Cue):
         wide = x.shape[3] // self.values
         if wide == 0:
             raise ValueError(f"ticks for {self.values} classes need images so wide, got {x.shape[3]}; use larger ones")
-        columns = values[marked, None] * wide + torch.arange(wide)
+        columns = values[marked, None] * wide + torch.arange(wide, device=values.device)
         for row in (-2, -1):
             shown[marked[:, None], :, row, columns] = 1.0
         return shown
@@ -98,7 +98,7 @@ class MarkCue(Cue):
     def _find_colours(self, values: Tensor, channels: int) -> Tensor:
         if channels == 1:
             return -1.0 + 2.0 * values[:, None] / max(self.values - 1, 1)
-        turn = values[:, None] / self.values - torch.arange(channels) / 3.0
+        turn = values[:, None] / self.values - torch.arange(channels, device=values.device) / 3.0
         return (2.0 * math.pi * turn).cos()
 
 
