@@ -88,4 +88,4 @@ def test_pictures_load_and_figures_have_size_and_words(runs: Path):
 def test_letters_of_figures_are_legible_and_no_larger_than_the_pages(audit: Path):
     """Letters of 10 points, scaled: figures of two panels, and narrow ones, which are not stretched to the page."""
     scales = in_browser(audit, SCALES)
-    assert len(scales) == 7 and all(0.7 <= scale <= 1.26 for scale in scales)
+    assert len(scales) == 8 and all(0.7 <= scale <= 1.26 for scale in scales)
