@@ -34,6 +34,7 @@ from mechconn.interventions import (
     Texture,
 )
 from mechconn.losses import Loss, as_loss
+from mechconn.paper import MarkCue
 from raw_texts import read_texts
 from texts import MARKERS, texts
 from user_defined_data import Brighten, Margin, MaskTokens, Pinball, StripeCue
@@ -74,6 +75,7 @@ CUES: dict[str, tuple[Cue, Any]] = {
     "PlantedCue": (PlantedCue(Planted()), Planted().sample(ROWS)),
     "TokenCue": (mc.TokenCue(MARKERS, special=(1, 2)), texts(ROWS)),
     "TokenCue, other markers": (mc.TokenCue(MARKERS, special=(1, 2), others=(90, 91, 92)), texts(ROWS)),
+    "MarkCue": (MarkCue("hue", values=3), images()),
     "StripeCue, a user's": (StripeCue(), images()),
 }
 

@@ -178,7 +178,9 @@ def takes_models(function: Any) -> bool:
     """Whether its first argument is one or more models, or some argument is one."""
     parameters = inspect.signature(function).parameters
     first = next(iter(parameters), "")
-    return first.startswith(("model", "tasks")) or any(str(p.annotation) == "nn.Module" for p in parameters.values())
+    return first.startswith(("model", "tasks")) or any(
+        "nn.Module" in str(p.annotation).split(" | ") for p in parameters.values()
+    )
 
 
 @pytest.mark.parametrize(("kind", "table"), [(Method, METHODS), (PathFit, PATH_FITS)])
