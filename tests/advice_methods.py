@@ -309,4 +309,12 @@ METHODS_ADVICE: dict[str, Advice] = {
         "the path has no length: all its points are the same; evaluate it by t, as it is",
         (lambda: mc.evaluate_path(build(mlp), standing(), mc.Suite({"cue": rows(6)}), ts=3),),
     ),
+    "ALIKE_FEATURES": Advice(
+        lambda: tune(method=mc.Pro2(dims=2), cued=(torch.zeros_like(CUED[0]), CUED[1])),
+        "give rows that the network tells apart, or use another method",
+        (
+            lambda: tune(method=mc.Pro2(dims=2), cued=CUED),
+            lambda: tune(cued=(torch.zeros_like(CUED[0]), CUED[1])),
+        ),
+    ),
 }
