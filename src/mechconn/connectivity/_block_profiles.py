@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -133,7 +134,10 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         try:
             if against == "ends":
                 return profile.barrier(split, on, confidence)
-            bare = compute_model_barrier(profile, self.whole, split, on, confidence)
+            asked = block, number, split, on, confidence
+            if asked not in self._computed:
+                self._computed[asked] = compute_model_barrier(profile, self.whole, split, on, confidence)
+            bare = self._computed[asked]
             kept = self.against_models.get(on, {}).get(split, {}).get(block)
             if kept is None or kept[number].height != bare.height:  # that of other values, in a changed copy
                 return bare
@@ -146,6 +150,11 @@ class BlockProfiles(Result, Mapping[str, Profile], kind="block_profiles"):
         except ValueError as error:
             which = f"block {block!r}" + (f", random direction {number}" if number else "")
             raise ValueError(f"{which}: {error}") from None
+
+    @cached_property
+    def _computed(self) -> dict[tuple[str, int, str, str, float], Barrier]:
+        """Barriers against the models: pages, prints and files ask for the same ones many times."""
+        return {}
 
     def plot(self, on: str = "loss", *, against: Against = "ends", ax: Axes | None = None) -> Figure:
         """A matplotlib Figure: the barrier of every block on every split, with its interval where there is one.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -173,16 +173,9 @@ class BlockWalk:
         if cumulative is not None:
             groups = accumulate_blocks(groups, cumulative)
         order = "" if cumulative is None else cumulative if isinstance(cumulative, str) else "given"
-        paths: list[tuple[dict[str, Any], LinearPath]] = []
-        for block, names in groups.items():
-            about: dict[str, Any] = {"block": block, "rest": self._rest} | ({"cumulative": order} if order else {})
-            paths.append((about, _BlockPath(self._ends, names, self._rest)))
-            for number in range(draws):
-                way = _draw_direction(self._ends, names, (seed, block, number))
-                paths.append(({**about, "random": number + 1}, _RandomPath(self._ends, way, self._rest)))
-        if whole is None:  # last: what cannot be evaluated block by block is refused before the work
-            paths.append(({}, LinearPath(*self._ends)))
-        found = self._walk(paths)
+        found = self._walk(
+            self._iterate_paths(groups, order, draws, seed, whole is None), len(groups) * (1 + draws) + (whole is None)
+        )
         whole = found.pop() if whole is None else whole
         by_block = {block: tuple(found[i * (1 + draws) : (i + 1) * (1 + draws)]) for i, block in enumerate(groups)}
         return BlockProfiles(
@@ -195,10 +188,26 @@ class BlockWalk:
             {block: tuple(others) for block, (_, *others) in by_block.items()} if draws else {},
         )
 
-    def _walk(self, paths: Sequence[tuple[Mapping[str, Any], LinearPath]]) -> list[Profile]:
-        """The profile of each path, with what it is in its settings."""
+    def _iterate_paths(
+        self, groups: Mapping[str, Sequence[str]], order: str, draws: int, seed: int, line: bool
+    ) -> Iterator[tuple[Mapping[str, Any], LinearPath]]:
+        """(what it is, path): each block before its random directions, of which one is held at a time; the line last.
+
+        What cannot be evaluated block by block is then refused before the work.
+        """
+        for block, names in groups.items():
+            about: dict[str, Any] = {"block": block, "rest": self._rest} | ({"cumulative": order} if order else {})
+            yield about, _BlockPath(self._ends, names, self._rest)
+            for number in range(draws):
+                way = _draw_direction(self._ends, names, (seed, block, number))
+                yield {**about, "random": number + 1}, _RandomPath(self._ends, way, self._rest)
+        if line:
+            yield {}, LinearPath(*self._ends)
+
+    def _walk(self, paths: Iterable[tuple[Mapping[str, Any], LinearPath]], count: int) -> list[Profile]:
+        """The profile of each of `count` paths, with what it is in its settings."""
         points, found = len(self._grid), list[Profile]()
-        report = partial(self._evaluator.compute.report, "evaluating the blocks", total=points * len(paths))
+        report = partial(self._evaluator.compute.report, "evaluating the blocks", total=points * count)
         for about, path in paths:
             profile = evaluate_line(
                 self._evaluator, path, self._grid, self._norm, self._keep, _add(report, points * len(found))

@@ -15,7 +15,7 @@ from mechconn.paper._distillation_result import (
     list_effects,
     summarise_students,
 )
-from mechconn.paper._run_tables import SeedMean, average_seeds
+from mechconn.paper._run_tables import SeedMean, average_differing_seeds
 from mechconn.paper._split_names import abbreviate_split
 from mechconn.plotting import format_interval
 
@@ -48,7 +48,7 @@ def _judge_clean(where: str, results: Sequence[DistillationResult], methods: Seq
     for name in methods:
         both = zip(list_effects(results, "clean", name, RAND_CUE), list_effects(results, "clean", control, RAND_CUE),
                    teachers, strict=True)  # fmt: skip
-        more = average_seeds([_sign(of) * (own - other) for own, other, of in both])
+        more = average_differing_seeds([_sign(of) * (own - other) for own, other, of in both])
         yield Claim(
             f"The cue comes over from rows without it: {name} responds more to rand_cue than the student of theta_NC",
             where,
@@ -65,7 +65,7 @@ def _judge_between(where: str, results: Sequence[DistillationResult], on: Distil
     """
     own, plain, of = (list_effects(results, on, one, split) for one in (name, LABELS_ALONE, "theta_C"))
     steps = [
-        average_seeds([after - before for before, after in zip(*pair, strict=True)])
+        average_differing_seeds([after - before for before, after in zip(*pair, strict=True)])
         for pair in ((plain, own), (own, of))
     ]
     directions = [_find_direction(step) for step in steps]
@@ -85,7 +85,7 @@ def _judge_nearer(
 ) -> Claim:
     """Whether a term brings the effect nearer to the teacher's."""
     first, second, of = (list_effects(results, on, one, split) for one in (plain, name, "theta_C"))
-    nearer = average_seeds(
+    nearer = average_differing_seeds(
         [abs(a - teacher) - abs(b - teacher) for a, b, teacher in zip(first, second, of, strict=True)]
     )
     return Claim(
@@ -107,12 +107,12 @@ def _judge(value: SeedMean) -> ClaimVerdict:
 
 
 def _find_direction(value: SeedMean) -> int:
-    """+1 or -1 where the interval over seeds lies on one side of zero, else 0; also where it has no width.
+    """+1 or -1 where the interval over seeds lies on one side of zero, else 0; also where there is none.
 
-    Effects on accuracy move in whole rows, and a few seeds may agree to the row: t would be certain of what they say.
+    Effects on accuracy move in whole rows, and a few seeds may agree to the row, which gives no interval.
     """
     low, high = value.interval or (0.0, 0.0)
-    return 0 if low == high or low <= 0.0 <= high else _sign(low)
+    return 0 if low <= 0.0 <= high else _sign(low)
 
 
 def _write(value: SeedMean) -> str:

@@ -66,22 +66,7 @@ class PoisonsCell(RunPart, kind="poisons_cell"):
 
     def rows(self) -> list[dict[str, Any]]:
         """One record for each network and cue."""
-        return [
-            {
-                "network": name,
-                "against": ", ".join(own.against),
-                "cue": cue,
-                "effect": own.found[name_random(cue)].effect,
-                "low": own.found[name_random(cue)].interval[0],
-                "high": own.found[name_random(cue)].interval[1],
-                "effect_agreeing": own.found[name_agreeing(cue)].effect,
-                "verdict": judge_cue(own.found, cue),
-                "accuracy_alone": own.found.accuracy[name_alone(cue)],
-                "accuracy_without": own.found.accuracy[NO_CUE],
-            }
-            for name, own in self.networks.items()
-            for cue in self.cues
-        ]
+        return _list_rows(self.networks, self.cues)
 
     def sections(self) -> list[Section]:
         """What every network does with every cue."""
@@ -154,22 +139,9 @@ class Poisons(RunPart, kind="poisons"):
     def rows(self) -> list[dict[str, Any]]:
         """One record for each place, network and cue."""
         return [
-            {
-                "place": place,
-                "network": name,
-                "against": ", ".join(own.against),
-                "cue": cue,
-                "effect": own.found[name_random(cue)].effect,
-                "low": own.found[name_random(cue)].interval[0],
-                "high": own.found[name_random(cue)].interval[1],
-                "effect_agreeing": own.found[name_agreeing(cue)].effect,
-                "verdict": judge_cue(own.found, cue),
-                "accuracy_alone": own.found.accuracy[name_alone(cue)],
-                "accuracy_without": own.found.accuracy[NO_CUE],
-            }
+            {"place": place, **row}
             for place, networks in self.places.items()
-            for name, own in networks.items()
-            for cue in self.cues
+            for row in _list_rows(networks, self.cues)
         ]
 
     def sections(self) -> list[Section]:
@@ -304,3 +276,23 @@ def summarise_poisons(results: Sequence[PoisonsCell]) -> Poisons:
 def combine_seeds(found: Sequence[Invariance]) -> Invariance:
     """Means over seeds; of one seed what it is."""
     return found[0] if len(found) == 1 else combine_training_runs(found)
+
+
+def _list_rows(networks: Mapping[str, TunedNetwork | TunedMean], cues: Sequence[str]) -> list[dict[str, Any]]:
+    """One record for each network and cue."""
+    return [
+        {
+            "network": name,
+            "against": ", ".join(own.against),
+            "cue": cue,
+            "effect": own.found[name_random(cue)].effect,
+            "low": own.found[name_random(cue)].interval[0],
+            "high": own.found[name_random(cue)].interval[1],
+            "effect_agreeing": own.found[name_agreeing(cue)].effect,
+            "verdict": judge_cue(own.found, cue),
+            "accuracy_alone": own.found.accuracy[name_alone(cue)],
+            "accuracy_without": own.found.accuracy[NO_CUE],
+        }
+        for name, own in networks.items()
+        for cue in cues
+    ]

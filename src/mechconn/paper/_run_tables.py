@@ -169,15 +169,14 @@ def average_differing_seeds(values: Sequence[float], confidence: float = 0.95) -
     """`average_seeds` at a confidence, without an interval where no value differs: then the spread is not known."""
     if max(values) - min(values) <= NEGLIGIBLE * max(map(abs, values)):
         return SeedMean(_average(values), None, len(values))
-    moments = compute_moments(torch.tensor(values, dtype=torch.float64))
-    return SeedMean(_average(values), t_interval(moments, confidence), len(values))
+    return average_seeds(values, confidence=confidence)
 
 
-def average_seeds(values: Sequence[float], least: float = -math.inf) -> SeedMean:
+def average_seeds(values: Sequence[float], least: float = -math.inf, confidence: float = 0.95) -> SeedMean:
     """A mean over seeds, with an interval where there are several, its lower bound at `least` or above."""
     if len(values) == 1:
         return SeedMean(values[0], None, 1)
-    low, high = t_interval(compute_moments(torch.tensor(values, dtype=torch.float64)))
+    low, high = t_interval(compute_moments(torch.tensor(values, dtype=torch.float64)), confidence)
     return SeedMean(_average(values), (max(low, least), high), len(values))
 
 
